@@ -1,0 +1,159 @@
+# Breakglass Gateway. `make` lists the targets.
+#
+# Tools are pinned in hack/tools/versions.env and installed on first use below $(BREAKGLASS_CACHE)/tools.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS   += --no-builtin-rules
+
+include hack/tools/versions.env
+
+MODULE := github.com/breakglass-gateway/breakglass-gateway
+
+# Set BREAKGLASS_CACHE to share one set of tools among clones.
+BREAKGLASS_CACHE ?= $(CURDIR)/.cache
+export BREAKGLASS_CACHE
+TOOLS := $(abspath $(BREAKGLASS_CACHE))/tools
+
+GOVERSION := $(shell go env GOVERSION)
+# The tools are keyed by the Go that built them: a linter cannot read code newer than its own Go.
+go_tool = $(TOOLS)/$(1)-$(2)-$(GOVERSION)/$(1)
+
+ENVOY          ?= $(TOOLS)/envoy-$(ENVOY_VERSION)/envoy
+GOLANGCI_LINT  := $(call go_tool,golangci-lint,$(GOLANGCI_LINT_VERSION))
+GOVULNCHECK    := $(call go_tool,govulncheck,$(GOVULNCHECK_VERSION))
+CONTROLLER_GEN := $(call go_tool,controller-gen,$(CONTROLLER_GEN_VERSION))
+
+BIN     := bin/breakglass
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X $(MODULE)/internal/version.Version=$(VERSION) -X $(MODULE)/internal/version.Commit=$(COMMIT)
+
+FUZZTIME  ?= 60s
+BENCHTIME ?= 1s
+BENCH     ?= .
+BENCHFLAGS ?=
+# Extra flags for `go test`, such as -run=TestName or -v.
+TESTFLAGS ?=
+
+# Packages with tests that start a real Envoy.
+ENVOY_PACKAGES = $(shell grep -rlE --include='*_test.go' '^//go:build .*\benvoy\b' . | xargs -r -n1 dirname | sort -u)
+
+##@ Help
+
+.PHONY: help
+help: ## List the targets.
+	@awk 'BEGIN {FS = ":.*## "} \
+	    /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+	    /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Build
+
+.PHONY: build
+build: ## Build bin/breakglass.
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/breakglass
+
+# One rule for both users of the generator, so that what is verified is what is generated.
+generate_into = $(CONTROLLER_GEN) object crd paths=./api/v1alpha1/... output:object:dir=$(1) output:crd:dir=$(2)
+
+.PHONY: generate
+generate: $(CONTROLLER_GEN) ## Generate deep copies and CRDs from api/v1alpha1.
+	$(call generate_into,api/v1alpha1,api/crds)
+
+.PHONY: clean
+clean: ## Remove what was built. Installed tools stay.
+	rm -rf bin
+	find . -name '*.test' -type f -not -path './.git/*' -delete
+
+##@ Check
+
+.PHONY: test
+test: ## Everything: vet, unit tests with the race detector, tests on the real Envoy.
+	@$(MAKE) --no-print-directory vet
+	@$(MAKE) --no-print-directory test-unit
+	@$(MAKE) --no-print-directory test-envoy
+	@echo "make test: ok (vet, unit tests, tests on Envoy $(ENVOY_VERSION))"
+
+.PHONY: vet
+vet:
+	go vet ./...
+	go vet -tags envoy ./...
+
+.PHONY: test-unit
+test-unit: cc ## Unit, golden and property tests and fuzz seeds, with the race detector. No Envoy needed.
+	CGO_ENABLED=1 go test -race -shuffle=on -timeout 15m $(TESTFLAGS) ./...
+
+# One package at a time: these tests start processes and wait for them, and a second suite on the same cores would
+# only make both slow.
+.PHONY: test-envoy
+test-envoy: $(ENVOY) ## Tests on the real Envoy (build tag envoy).
+	BREAKGLASS_ENVOY='$(ENVOY)' go test -tags envoy -shuffle=on -count=1 -p 1 -timeout 20m $(TESTFLAGS) $(ENVOY_PACKAGES)
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) verify-generate ## golangci-lint, and that generated files are up to date.
+	$(GOLANGCI_LINT) run ./...
+
+.PHONY: verify-generate
+verify-generate: $(CONTROLLER_GEN) ## Fail when generated files differ from what `make generate` would write.
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT; \
+	$(call generate_into,$$tmp,$$tmp/crds); \
+	diff -u api/v1alpha1/zz_generated.deepcopy.go "$$tmp/zz_generated.deepcopy.go" || stale=1; \
+	for f in "$$tmp"/crds/*.yaml; do diff -u "api/crds/$$(basename "$$f")" "$$f" || stale=1; done; \
+	if [ "$${stale:-}" ]; then echo 'generated files are stale: run `make generate` and commit the result' >&2; exit 1; fi
+
+.PHONY: vulncheck
+vulncheck: $(GOVULNCHECK) ## Known vulnerabilities in what we call (needs the Go vulnerability database).
+	$(GOVULNCHECK) ./...
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (default 60s) each.
+	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file func; do \
+	    name=$${func#func }; dir=$$(dirname "$$file"); \
+	    echo "== $$dir $$name ($(FUZZTIME))"; \
+	    go test "$$dir" -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' </dev/null; \
+	done
+
+.PHONY: bench
+bench: build $(ENVOY) ## Measure opening and closing on the real Envoy (BENCHFLAGS='-rounds 50 -routes 10 -json FILE').
+	go run ./test/bench -breakglass $(BIN) -envoy '$(ENVOY)' $(BENCHFLAGS)
+
+.PHONY: bench-go
+bench-go: ## Go benchmarks (BENCH=regexp, BENCHTIME=1s); they report, they never fail on a figure.
+	go test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -benchmem -p 1 $(TESTFLAGS) ./...
+
+.PHONY: print-envoy
+print-envoy:
+	@echo '$(ENVOY)'
+
+##@ Use
+
+.PHONY: demo
+demo: build $(ENVOY) ## A tour on the real Envoy, under a minute. KEEP=1 leaves it serving.
+	$(BIN) demo --envoy '$(ENVOY)' $(if $(filter 1 true yes,$(KEEP)),--keep)
+
+##@ Tools
+
+.PHONY: tools
+tools: $(ENVOY) $(GOLANGCI_LINT) $(GOVULNCHECK) $(CONTROLLER_GEN) ## Install every tool.
+
+.PHONY: envoy
+envoy: $(ENVOY) ## Install the pinned Envoy and print its path.
+	@echo '$(ENVOY)'
+
+$(TOOLS)/envoy-$(ENVOY_VERSION)/envoy:
+	@hack/tools/install-envoy '$@'
+
+$(GOLANGCI_LINT):
+	@hack/tools/install-go-tool github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION) '$@'
+
+$(GOVULNCHECK):
+	@hack/tools/install-go-tool golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) '$@'
+
+$(CONTROLLER_GEN):
+	@hack/tools/install-go-tool sigs.k8s.io/controller-tools/cmd/controller-gen@$(CONTROLLER_GEN_VERSION) '$@'
+
+# The race detector needs a C compiler.
+.PHONY: cc
+cc:
+	@command -v gcc >/dev/null || command -v clang >/dev/null || hack/tools/apt-install 'a C compiler (for go test -race)' gcc libc6-dev

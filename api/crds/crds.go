@@ -1,0 +1,15 @@
+// Package crds holds the CustomResourceDefinitions of the objects that are
+// read: ours as generated from api/v1alpha1, and the Gateway API's standard
+// channel, copied byte for byte from the module that go.mod names.
+//
+// The file mode validates manifests with these very schemas, so that what it
+// accepts is what an API server with the same CRDs would accept.
+package crds
+
+import "embed"
+
+// FS holds one CRD per file, named as controller-gen names them:
+// <group>_<plural>.yaml.
+//
+//go:embed *.yaml
+var FS embed.FS

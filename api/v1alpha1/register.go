@@ -1,0 +1,26 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+const (
+	// GroupName is the API group of every object in this package.
+	GroupName = "breakglass.dev"
+	// ControllerName is what a GatewayClass names in spec.controllerName to be ours.
+	ControllerName = "breakglass.dev/gateway-controller"
+	// RoleLabel, on a route, names the only emergency role that may open it.
+	RoleLabel = "breakglass.dev/role"
+)
+
+// GroupVersion is the group and version of every object in this package.
+var GroupVersion = schema.GroupVersion{Group: GroupName, Version: "v1alpha1"}
+
+// AddToScheme registers the objects of this package.
+func AddToScheme(s *runtime.Scheme) error {
+	s.AddKnownTypes(GroupVersion, &EmergencyPolicy{}, &EmergencyPolicyList{}, &Activation{}, &ActivationList{})
+	metav1.AddToGroupVersion(s, GroupVersion)
+	return nil
+}

@@ -1,0 +1,82 @@
+// Package audit keeps the durable record: a journal of control facts that the
+// process replays when it starts, a log of every request through the doors,
+// and the gRPC receiver that turns Envoy's access log into the latter.
+//
+// # Files
+//
+// One directory (0700), files 0600, locked with flock by the one process that
+// writes:
+//
+//	control.jsonl                     control entries, replayed at start
+//	requests-<first seq, %016d>.jsonl request and gap entries, a new file at 64 MiB
+//
+// Every file is JSON lines. A line is one object with its keys in this order
+// and no white space outside of strings; data is compact JSON:
+//
+//	{"seq":7,"time":"2026-11-23T21:55:00.000042Z","kind":"activation","data":{...},"more":1,"sum":"..."}
+//
+// seq counts by one within control.jsonl, and within all requests files
+// together. time is UTC with microseconds. more is present in a batch of
+// several control entries only: how many lines of the batch follow. The sum
+// covers the exact bytes of the line before `,"sum"`:
+//
+//   - control: SHA-256(sum of the line before (32 bytes, zeros at first) ||
+//     bytes), 64 hex digits. A byte changed anywhere breaks the chain there.
+//   - requests: CRC-32C(bytes), 8 hex digits. Against decay, not against an
+//     editor: that is what the Merkle log of issue 4 is for.
+//
+// The first line of control.jsonl has seq 0, kind "journal" and data
+// {"v":1,"id":"<random>"}; it is not handed to Replay. control.jsonl is made
+// under another name, synced and renamed, so it is never found empty.
+//
+// # What is durable, and when
+//
+//   - Append returns nil: all its entries were written and fdatasynced, in one
+//     batch with nothing between them. They are there after a power loss.
+//   - Append returns an error: none of its entries was recorded, the file was
+//     cut back and that cut was synced. When cutting back failed too, the error
+//     is an ErrBroken, as for every later Append: what the disk holds is unknown until
+//     Open reads it again. (Close tries the cut once more.)
+//   - The process dies within Append: after Open the whole batch is there or
+//     nothing of it.
+//   - Request: queued in memory; written as soon as the disk takes it (a
+//     SIGKILL costs what is in the queue, normally under a millisecond's worth)
+//     and fdatasynced at most 100 ms later (what a power loss may cost). On a
+//     full disk lines are kept and tried again until the queue is full. What is
+//     dropped is counted and becomes a "gap" entry.
+//
+// Open verifies all of control.jsonl. A last line without its end is what a
+// crash leaves: it was never acknowledged, is cut, and that is said (log and
+// Recovered). Everything else that does not verify is a *CorruptError and the
+// journal does not open: a forgotten revocation opens a door, so unsure means
+// refuse. That entries are missing at the end cannot be seen from the
+// file alone (issue 4: checkpoints kept elsewhere).
+//
+// Damage in requests files never stops the start. Readers report it in its
+// place as an Entry of kind "problem" with Seq 0, and the good lines around it.
+//
+// # What Envoy must be told (the translator owns this)
+//
+// An access log of type envoy.access_loggers.http_grpc on each HTTP connection
+// manager, with buffer_size_bytes 0 (measured: a buffer loses what it holds),
+// no additional headers to log (never Authorization), and
+// common_config.custom_tags. A tag that is empty or "-" counts as absent:
+//
+//	bg.gateway      namespace/name of the Gateway; else the node id is used
+//	bg.route        namespace/name of the HTTPRoute; else Envoy's route_name
+//	bg.rule         name or index of the rule
+//	bg.role         emergency role of the open route
+//	bg.activations  namespace/name of each activation, comma separated or a JSON list
+//	bg.incident     incident of the activation
+//	bg.opening      id of the opening (the lease's name)
+//	bg.connection   %CONNECTION_ID%; optional, part of the key without a stream id
+//
+// All tags must come from route metadata or constants, never from a request
+// header. jwt_authn needs payload_in_metadata "jwt"; failed_status_in_metadata
+// "jwt_fail" is used when present. use_remote_address must be true and
+// preserve_external_request_id false, or a client chooses its own stream id.
+//
+// Entries of access_log_type DownstreamStart become type "start", DownstreamEnd
+// (or not set) type "end"; periodic and upstream entries and TCP entries are
+// counted and ignored for now.
+package audit

@@ -1,0 +1,87 @@
+package audit
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+)
+
+// The kinds of entries.
+const (
+	KindActivation = "activation" // a fact of an activation: opened, refused, ended, shortened
+	KindPolicy     = "policy"     // a policy or configuration changed
+	KindRequest    = "request"    // a RequestEntry
+	KindStart      = "start"      // serve started
+	KindStop       = "stop"       // serve stopped in order
+	KindClock      = "clock"      // the wall clock stepped
+	KindProblem    = "problem"    // something is wrong; as made by readers: a Problem
+	KindGap        = "gap"        // entries were lost: a Gap
+
+	// kindJournal is the first line of control.jsonl. It is ours alone.
+	kindJournal = "journal"
+)
+
+// Entry is one line of the log.
+type Entry struct {
+	// Seq counts by one, per stream (control, requests). Append and Request
+	// set it. 0: not on disk, made by the reader.
+	Seq uint64 `json:"seq"`
+	// Time is in UTC with microseconds. A zero Time given to Append or Request
+	// is replaced by Options.Now.
+	Time time.Time `json:"time"`
+	// Kind is 1 to 32 of [a-z].
+	Kind string `json:"kind"`
+	// Data is any JSON value, at most 1 MiB in a control entry and 256 KiB in
+	// a request entry. It must not be changed after it was handed over.
+	Data json.RawMessage `json:"data"`
+	// Sum is the checksum as in the file, set when read.
+	Sum string `json:"sum,omitempty"`
+}
+
+// Gap is the data of a KindGap entry.
+type Gap struct {
+	V      int       `json:"v"` // 1
+	Lost   uint64    `json:"lost"`
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until"`
+	Reason string    `json:"reason"`
+}
+
+// Problem is the data of a KindProblem entry made by a reader.
+type Problem struct {
+	V      int    `json:"v"` // 1
+	File   string `json:"file"`
+	Line   int    `json:"line,omitempty"`
+	Reason string `json:"reason"`
+}
+
+var (
+	// ErrClosed is returned by Append after Close.
+	ErrClosed = errors.New("the journal is closed")
+	// ErrBroken is returned by Append when an earlier one could neither be
+	// completed nor undone.
+	ErrBroken = errors.New("the journal is broken until it is opened again")
+	// ErrLocked is returned by Open when another process has the directory.
+	ErrLocked = errors.New("the journal is in use by another process")
+)
+
+// CorruptError says where a file is not as it was written.
+type CorruptError struct {
+	File   string
+	Line   int   // from 1
+	Offset int64 // of the line's first byte
+	Reason string
+	// Last: nothing follows this line.
+	Last bool
+}
+
+func (e *CorruptError) Error() string {
+	remedy := fmt.Sprintf("restore the file from a copy; without one, stop everything that uses it and move %s away: "+
+		"serve then starts with an empty journal and refuses every activation without a future notAfter", filepath.Dir(e.File))
+	if e.Last {
+		remedy += fmt.Sprintf("; if the machine just lost power and this last line was never acknowledged, truncate -s %d %s", e.Offset, e.File)
+	}
+	return fmt.Sprintf("%s line %d (byte %d): %s: the file was edited or the disk is failing; to go on, %s", e.File, e.Line, e.Offset, e.Reason, remedy)
+}

@@ -1,0 +1,20 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// commands in the order of a day: look, open, close, look back; then what is
+// done in peace.
+func commands() []*cobra.Command {
+	return []*cobra.Command{
+		newStatusCommand(),
+		newActivateCommand(),
+		newRevokeCommand(),
+		newTimelineCommand(),
+		newTokenCommand(),
+		newValidateCommand(),
+		newServeCommand(),
+		newDemoCommand(),
+		newVersionCommand(),
+		newDeadmanCommand(),
+	}
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/breakglass-gateway/breakglass-gateway/internal/serve"
+)
+
+func newServeCommand() *cobra.Command {
+	var o serve.Options
+	var logFormat, logLevel string
+	cmd := &cobra.Command{
+		Use:   "serve --config DIR [--data-dir DIR]",
+		Short: "Serve a directory of break-glass manifests, without a cluster",
+		Long: `Serve reads every .yaml, .yml and .json file below the configuration directory,
+watches it, and runs one Envoy per Gateway. Routes are dormant until an
+Activation opens them.
+
+What must survive a restart (windows, spent names, the journal) is kept in the
+data directory, never in the configuration. SIGTERM and SIGINT close everything
+in order. If serve is killed instead, Envoy goes on and keeps every deadline,
+and the next serve on the same data directory adopts it.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if o.DataDir, err = dataDir(cmd); err != nil {
+				return err
+			}
+			stderr := serve.NewLogWriter(os.Stderr)
+			defer stderr.Flush()
+			if o.Log, err = newLogger(stderr, logFormat, logLevel); err != nil {
+				return err
+			}
+			if o.DeadmanArgs, err = deadmanArgs(); err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			syscall.Umask(0o077)
+			return serve.Run(ctx, o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.ConfigDir, "config", "", "directory of manifests (required)")
+	f.StringVar(&o.EnvoyPath, "envoy", "", "Envoy 1.40 binary (default: $BREAKGLASS_ENVOY, then envoy in PATH)")
+	f.IntVar(&o.Concurrency, "envoy-concurrency", 0, "Envoy's worker threads (default: the number of CPUs, at most 4)")
+	f.StringVar(&o.MetricsAddress, "metrics-address", "127.0.0.1:9102", "loopback address of /metrics, /healthz and /readyz; empty for none")
+	f.StringVar(&logFormat, "log-format", "text", "text or json")
+	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
+	addDataDirFlag(cmd)
+	cobra.CheckErr(cmd.MarkFlagRequired("config"))
+	return cmd
+}
+
+func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: use debug, info, warn or error", level)
+	}
+	opts := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, opts)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, opts)), nil
+	}
+	return nil, fmt.Errorf("--log-format %q: use text or json", format)
+}
+
+// deadmanArgs is this very binary, as the process that ends an orphaned Envoy.
+func deadmanArgs() ([]string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program, which must start its deadman: %w", err)
+	}
+	return []string{self, "deadman", "--dir"}, nil
+}

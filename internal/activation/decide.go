@@ -1,0 +1,403 @@
+package activation
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+)
+
+// Input is all that a decision depends on.
+type Input struct {
+	Now time.Time
+	// FirstStart: the data directory was empty when this process started, so
+	// nothing is known of what these objects did before.
+	FirstStart bool
+	// Objects are the Activations in the configuration.
+	Objects map[types.NamespacedName]*v1alpha1.Activation
+	// Requests that came by other ways than objects, and are not on record yet.
+	Requests map[types.NamespacedName]Record
+	// RequestedBy is who the backend saw ask for an object.
+	RequestedBy map[types.NamespacedName]string
+	// Records are the facts on record.
+	Records map[types.NamespacedName]Record
+	// Revocations that were asked for by other ways than objects.
+	Revocations map[types.NamespacedName]Revocation
+	// Route finds a target. Nil: there is none.
+	Route func(kind string, key types.NamespacedName) *Route
+}
+
+// WindowKey names what is opened: one rule of one route.
+type WindowKey struct {
+	Route types.NamespacedName
+	Rule  string
+}
+
+// Window is an open rule: for which role, until when, because of whom.
+type Window struct {
+	Policy   *Policy
+	Role     *v1alpha1.Role
+	Opening  string
+	Deadline time.Time
+	// Activations that cover it, namespace/name, and their incidents, both sorted.
+	Activations []string
+	Incidents   []string
+}
+
+// Plan is a decision.
+type Plan struct {
+	// Windows that are open now: durably opened, and nothing against it.
+	Windows map[WindowKey]*Window
+	// Facts to record, in order.
+	Facts []Fact
+	// Next is the next instant at which the answer changes by time alone. Zero: none.
+	Next time.Time
+
+	in       Input
+	records  map[types.NamespacedName]Record
+	blocked  map[types.NamespacedName]map[string]Blocked
+	routes   map[types.NamespacedName]*Route
+	ordering []types.NamespacedName
+}
+
+// Decide judges every activation.
+func Decide(in Input) *Plan {
+	p := &Plan{
+		Windows: map[WindowKey]*Window{},
+		in:      in,
+		records: make(map[types.NamespacedName]Record, len(in.Records)+len(in.Objects)),
+		blocked: map[types.NamespacedName]map[string]Blocked{},
+		routes:  map[types.NamespacedName]*Route{},
+	}
+	maps.Copy(p.records, in.Records)
+	p.request()
+	p.order()
+	for _, key := range p.ordering {
+		p.noteRemoval(key)
+		p.end(key)
+	}
+	for _, key := range p.ordering {
+		p.withdraw(key)
+	}
+	p.openWindows()
+	for _, key := range p.ordering {
+		p.open(key)
+	}
+	for _, key := range p.ordering {
+		if r := p.records[key]; !r.Final() {
+			p.wake(r.Deadline)
+		}
+	}
+	return p
+}
+
+// request makes a record for each object and request that has none.
+func (p *Plan) request() {
+	for key, r := range p.in.Requests {
+		if _, known := p.records[key]; !known {
+			p.records[key] = r
+		}
+	}
+	for key, obj := range p.in.Objects {
+		if _, known := p.records[key]; known {
+			continue
+		}
+		r := New(obj, Manifest, p.in.RequestedBy[key], p.in.Now)
+		p.records[key] = r
+	}
+}
+
+// New is the record of an activation that is first seen at start.
+func New(obj *v1alpha1.Activation, origin Origin, requestedBy string, start time.Time) Record {
+	r := Record{
+		Namespace: obj.Namespace, Name: obj.Name, Origin: origin,
+		Spec: *obj.Spec.DeepCopy(), RequestedBy: requestedBy, Start: start,
+	}
+	r.Spec.RequestedBy = "" // what a client claims is not kept
+	r.Deadline = start.Add(duration(r.Spec.Duration, 24*time.Hour))
+	if na := r.Spec.NotAfter; na != nil && na.Time.Before(r.Deadline) {
+		r.Deadline = na.Time
+	}
+	return r
+}
+
+// order fixes who comes first when activations compete: the earlier start, then
+// the name. The first pass also reports what is requested.
+func (p *Plan) order() {
+	p.ordering = slices.SortedFunc(maps.Keys(p.records), func(a, b types.NamespacedName) int {
+		return cmp.Or(
+			p.records[a].Start.Compare(p.records[b].Start),
+			cmp.Compare(a.Namespace, b.Namespace),
+			cmp.Compare(a.Name, b.Name),
+		)
+	})
+	for _, key := range p.ordering {
+		if _, known := p.in.Records[key]; !known {
+			p.fact(Requested, p.records[key])
+		}
+	}
+}
+
+func (p *Plan) fact(e Event, r Record) {
+	p.records[r.Key()] = r
+	p.Facts = append(p.Facts, Fact{Event: e, Time: p.in.Now, Record: r})
+}
+
+// wake makes sure that the plan is made again at t.
+func (p *Plan) wake(t time.Time) {
+	if p.Next.IsZero() || t.Before(p.Next) {
+		p.Next = t
+	}
+}
+
+// noteRemoval spends the name of an ended activation whose object went away, so
+// that an object that comes back under it is known to be a new one.
+func (p *Plan) noteRemoval(key types.NamespacedName) {
+	r := p.records[key]
+	if _, there := p.in.Objects[key]; r.Final() && r.Origin == Manifest && !there && !r.Removed {
+		r.Removed = true
+		p.fact(Removed, r)
+	}
+}
+
+// finish ends an activation for good.
+func (p *Plan) finish(r Record, e Event, phase v1alpha1.Phase, reason, message string) {
+	r.Phase, r.Reason, r.Message, r.EndedAt = phase, reason, message, p.in.Now
+	p.fact(e, r)
+}
+
+// end applies the endings that concern a whole activation.
+func (p *Plan) end(key types.NamespacedName) {
+	r := p.records[key]
+	if r.Final() {
+		return
+	}
+	for _, rule := range endings {
+		if e := rule(p, r); e != nil {
+			r.EndedBy = e.by
+			p.finish(r, e.event, e.phase, e.reason, e.message)
+			return
+		}
+	}
+	if d := p.deadline(r); d.Before(r.Deadline) {
+		r.Deadline = d
+		if _, known := p.in.Records[key]; known {
+			p.fact(Shortened, r)
+		} else {
+			p.records[key] = r
+		}
+		p.expire(r)
+	}
+}
+
+// deadline is what the record says, or less if a policy now allows less.
+func (p *Plan) deadline(r Record) time.Time {
+	d := r.Deadline
+	for _, t := range r.Spec.TargetRefs {
+		route := p.route(r, t)
+		if route == nil {
+			continue
+		}
+		for _, pol := range route.Policies {
+			if by := r.Start.Add(pol.longest(&r.Spec, pol.role(r.Spec.Role))); by.Before(d) {
+				d = by
+			}
+		}
+	}
+	return d
+}
+
+// expire ends r if its deadline, which was just moved, has passed.
+func (p *Plan) expire(r Record) {
+	if e := expired(p, r); e != nil {
+		p.finish(r, e.event, e.phase, e.reason, e.message)
+	}
+}
+
+// route finds a target of r, once.
+func (p *Plan) route(r Record, t v1alpha1.TargetReference) *Route {
+	key := types.NamespacedName{Namespace: r.Namespace, Name: t.Name}
+	route, asked := p.routes[key]
+	if !asked {
+		route = p.in.Route(t.Kind, key)
+		p.routes[key] = route
+	}
+	return route
+}
+
+// rulesOf are the keys of the rules that t names on route.
+func rulesOf(route *Route, t v1alpha1.TargetReference) []string {
+	if t.SectionName == nil {
+		return route.Rules
+	}
+	if k, ok := route.Named[string(*t.SectionName)]; ok {
+		return []string{k}
+	}
+	return nil
+}
+
+// withdraw ends the targets of r that can no longer be served under this
+// activation, and the activation with its last one.
+func (p *Plan) withdraw(key types.NamespacedName) {
+	r := p.records[key]
+	if r.Final() || len(r.Targets) == 0 {
+		return
+	}
+	for _, t := range r.Spec.TargetRefs {
+		k := TargetKey(t)
+		rec, opened := r.Targets[k]
+		if !opened || !rec.EndedAt.IsZero() {
+			continue
+		}
+		if b := p.lost(r, t, rec); b != nil {
+			r = r.clone()
+			rec.EndedAt, rec.Reason, rec.Message = p.in.Now, b.Reason, b.Message
+			r.Targets[k] = rec
+			p.fact(Withdrawn, r)
+		}
+	}
+	if left := slices.ContainsFunc(r.Spec.TargetRefs, func(t v1alpha1.TargetReference) bool {
+		rec, opened := r.Targets[TargetKey(t)]
+		return !opened || rec.EndedAt.IsZero()
+	}); !left {
+		last := r.Targets[TargetKey(r.Spec.TargetRefs[0])]
+		p.finish(r, Revoked, v1alpha1.PhaseRevoked, last.Reason, last.Message)
+	}
+}
+
+// openWindows lists what is durably open and may still be served.
+func (p *Plan) openWindows() {
+	for _, key := range p.ordering {
+		r := p.records[key]
+		if r.Final() {
+			continue
+		}
+		for _, t := range r.Spec.TargetRefs {
+			rec, opened := p.in.Records[key].Targets[TargetKey(t)]
+			if !opened || !r.Targets[TargetKey(t)].EndedAt.IsZero() {
+				continue
+			}
+			if b := p.standing(r, t); b != nil {
+				p.block(key, t, *b)
+				continue
+			}
+			p.addWindow(r, t, rec)
+		}
+	}
+}
+
+func (p *Plan) addWindow(r Record, t v1alpha1.TargetReference, rec Target) {
+	route := p.route(r, t)
+	for _, rule := range rulesOf(route, t) {
+		wk := WindowKey{route.Key, rule}
+		w := p.Windows[wk]
+		if w == nil {
+			policy := route.Policies[0]
+			w = &Window{Policy: policy, Role: policy.role(r.Spec.Role), Opening: rec.Openings[rule]}
+			p.Windows[wk] = w
+		}
+		if r.Deadline.After(w.Deadline) {
+			w.Deadline = r.Deadline
+		}
+		w.Activations = append(w.Activations, r.Key().String())
+		slices.Sort(w.Activations)
+		if i := r.Spec.Incident; i != "" && !slices.Contains(w.Incidents, i) {
+			w.Incidents = append(w.Incidents, i)
+			slices.Sort(w.Incidents)
+		}
+	}
+}
+
+func (p *Plan) block(key types.NamespacedName, t v1alpha1.TargetReference, b Blocked) {
+	if p.blocked[key] == nil {
+		p.blocked[key] = map[string]Blocked{}
+	}
+	p.blocked[key][TargetKey(t)] = b
+}
+
+// open proposes to open the targets of r that wait.
+func (p *Plan) open(key types.NamespacedName) {
+	r := p.records[key]
+	for _, t := range r.Spec.TargetRefs {
+		k := TargetKey(t)
+		if _, opened := r.Targets[k]; opened || r.Final() {
+			continue
+		}
+		if b := p.standing(r, t); b != nil {
+			p.block(key, t, *b)
+			continue
+		}
+		if b := p.refusal(r, t); b != nil {
+			if len(r.Targets) == 0 {
+				p.finish(r, Refused, v1alpha1.PhaseRefused, b.Reason, b.Message)
+				return
+			}
+			p.block(key, t, *b)
+			continue
+		}
+		if b := p.keyless(r, t); b != nil {
+			p.block(key, t, *b)
+			continue
+		}
+		r = r.clone()
+		r.Targets[k] = p.newTarget(r, t)
+		p.fact(Opened, r)
+	}
+}
+
+func (p *Plan) newTarget(r Record, t v1alpha1.TargetReference) Target {
+	route := p.route(r, t)
+	target := Target{Route: route.Key.String(), Digest: route.Digest, Openings: map[string]string{}, OpenedAt: p.in.Now}
+	for _, rule := range rulesOf(route, t) {
+		target.Openings[rule] = p.opening(r, route, rule)
+	}
+	return target
+}
+
+// opening is the lease that r's streams on a rule belong to: that of the window
+// that is open already, so that none of its streams ends before the last of its
+// activations does; else a new one.
+func (p *Plan) opening(r Record, route *Route, rule string) string {
+	if w := p.Windows[WindowKey{route.Key, rule}]; w != nil {
+		return w.Opening
+	}
+	// An opening proposed in this very plan counts too: both come back from the
+	// journal together.
+	for _, key := range p.ordering {
+		other := p.records[key]
+		if other.Final() || other.Spec.Role != r.Spec.Role || key.Namespace != r.Namespace {
+			continue
+		}
+		for _, t := range other.Targets {
+			if o := t.Openings[rule]; o != "" && t.EndedAt.IsZero() && t.Route == route.Key.String() {
+				return o
+			}
+		}
+	}
+	return digest(r.Namespace, r.Name, route.Key.String(), rule)
+}
+
+// holder finds an activation that holds route for another role.
+func (p *Plan) holder(r Record, route *Route) *Record {
+	for _, key := range p.ordering {
+		other := p.records[key]
+		if other.Final() || other.Spec.Role == r.Spec.Role {
+			continue
+		}
+		for _, t := range other.Targets {
+			if t.EndedAt.IsZero() && t.Route == route.Key.String() {
+				return &other
+			}
+		}
+	}
+	return nil
+}
+
+func at(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+func quoted(n types.NamespacedName) string { return fmt.Sprintf("%s/%s", n.Namespace, n.Name) }

@@ -1,0 +1,107 @@
+package activation
+
+import (
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+)
+
+// Route is a route as far as opening it is concerned.
+type Route struct {
+	Key types.NamespacedName
+	// Role is the value of the label breakglass.dev/role, "" without one.
+	Role string
+	// Digest of the spec.
+	Digest string
+	// Rules are the keys of all rules, in order; Named maps a rule's name to its key.
+	Rules []string
+	Named map[string]string
+	// Hostnames that it serves; URLs that answer when it is open, by rule.
+	Hostnames []string
+	URLs      map[string][]string
+	// Policies that govern it: those of the classes of the Gateways it is attached to.
+	Policies []*Policy
+	// Blocked says why it cannot be served now. Zero: nothing stands in its way.
+	Blocked Blocked
+}
+
+// Blocked is a reason why a route cannot be served now, and its remedy.
+type Blocked struct{ Reason, Message string }
+
+// Policy is an EmergencyPolicy as far as opening is concerned.
+type Policy struct {
+	Name string
+	Spec v1alpha1.EmergencyPolicySpec
+	// Usable reports whether tokens of the issuer can be verified now.
+	Usable func(issuer string) bool
+}
+
+// role finds a role by name.
+func (p *Policy) role(name string) *v1alpha1.Role {
+	for i := range p.Spec.Roles {
+		if p.Spec.Roles[i].Name == name {
+			return &p.Spec.Roles[i]
+		}
+	}
+	return nil
+}
+
+func (p *Policy) roleNames() string {
+	names := make([]string, 0, len(p.Spec.Roles))
+	for _, r := range p.Spec.Roles {
+		names = append(names, r.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// longest is the longest window the policy allows from the start.
+func (p *Policy) longest(spec *v1alpha1.ActivationSpec, role *v1alpha1.Role) time.Duration {
+	l := p.Spec.Limits
+	longest := duration(l.MaxDuration, 4*time.Hour)
+	if spec.Drill {
+		longest = min(longest, duration(l.DrillMaxDuration, 15*time.Minute))
+	}
+	if role != nil {
+		longest = min(longest, duration(role.MaxDuration, longest))
+	}
+	if spec.Duration == nil {
+		longest = min(longest, duration(l.DefaultDuration, 15*time.Minute))
+	}
+	return longest
+}
+
+// duration parses d, which the schema has checked. What is unset, or in spite
+// of the schema cannot be read, is the default: never "no limit".
+func duration(d *gwv1.Duration, unset time.Duration) time.Duration {
+	if d == nil {
+		return unset
+	}
+	v, err := time.ParseDuration(string(*d))
+	if err != nil || v <= 0 {
+		return unset
+	}
+	return v
+}
+
+// covers reports whether one of the role's hostname patterns covers host.
+func covers(patterns []gwv1.Hostname, host string) bool {
+	if len(patterns) == 0 {
+		return true
+	}
+	for _, p := range patterns {
+		pattern := strings.ToLower(string(p))
+		if pattern == host {
+			return true
+		}
+		suffix, wildcard := strings.CutPrefix(pattern, "*")
+		// A wildcard host is covered only by a wildcard at least as wide.
+		if wildcard && strings.HasSuffix(strings.TrimPrefix(host, "*"), suffix) && host != suffix {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,180 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+)
+
+// Backend does what is asked for. Its methods are called concurrently.
+type Backend interface {
+	// Activate validates the activation, records it durably and returns it as it
+	// was first seen. Only its namespace, name and spec are set; revoked and
+	// requestedBy are not. A name that is spent is Refused.
+	Activate(context.Context, ActivateRequest, Peer) (*v1alpha1.Activation, error)
+	// Activation as it is now, or NotFound.
+	Activation(context.Context, types.NamespacedName) (*v1alpha1.Activation, error)
+	// Wait calls done with the activation as it is now and again whenever its
+	// status changes, until done returns true or the context ends; then it
+	// returns the activation, or the context's error.
+	Wait(ctx context.Context, key types.NamespacedName, done func(*v1alpha1.Activation) bool) (*v1alpha1.Activation, error)
+	// Revoke ends what is named, or everything. It is NotFound, and nothing is
+	// revoked, if one of the names is not known. One that has ended already is
+	// not an error. It returns those that it ended and those that were named.
+	Revoke(context.Context, RevokeRequest, Peer) ([]v1alpha1.Activation, error)
+	// Status of everything. It works while nothing is loaded.
+	Status(context.Context) (*Status, error)
+	// Timeline calls fn with what happened since then, the oldest first. An error
+	// of fn ends it and is returned.
+	Timeline(ctx context.Context, since time.Time, fn func(TimelineEntry) error) error
+}
+
+// ActivateRequest asks to break the glass.
+type ActivateRequest struct {
+	Activation v1alpha1.Activation `json:"activation"`
+}
+
+// RevokeRequest asks to close. Exactly one of Names and All is set.
+type RevokeRequest struct {
+	Names []types.NamespacedName `json:"names,omitempty"`
+	All   bool                   `json:"all,omitempty"`
+	// Namespace bounds All to one namespace. Empty: all.
+	Namespace string `json:"namespace,omitempty"`
+	// Reason for the record. May be empty.
+	Reason string `json:"reason,omitempty"`
+}
+
+// Status is what `breakglass status` tells.
+type Status struct {
+	Version string `json:"version"`
+	// Ready: everything that should be served can be served. NotReady says what
+	// cannot.
+	Ready    bool     `json:"ready"`
+	NotReady []string `json:"notReady,omitempty"`
+	// Now is the clock that windows are judged by. It never goes back.
+	Now time.Time `json:"now"`
+	// ClockBehind is how far the system's clock is behind Now, as a Go duration.
+	// Empty: it is not.
+	ClockBehind string `json:"clockBehind,omitempty"`
+	// Objects in use, by kind.
+	Objects     map[string]int        `json:"objects,omitempty"`
+	Gateways    []GatewayStatus       `json:"gateways"`
+	Routes      []RouteStatus         `json:"routes"`
+	Activations []v1alpha1.Activation `json:"activations"`
+	Policies    []PolicyStatus        `json:"policies"`
+	Problems    []Problem             `json:"problems"`
+}
+
+// GatewayStatus is one Gateway and its Envoy.
+type GatewayStatus struct {
+	Namespace string           `json:"namespace"`
+	Name      string           `json:"name"`
+	Class     string           `json:"class"`
+	Policy    string           `json:"policy"`
+	Addresses []string         `json:"addresses,omitempty"`
+	Listeners []ListenerStatus `json:"listeners,omitempty"`
+	Envoy     EnvoyStatus      `json:"envoy"`
+}
+
+// ListenerStatus is one Listener of a Gateway.
+type ListenerStatus struct {
+	Name     string `json:"name"`
+	Hostname string `json:"hostname,omitempty"`
+	Protocol string `json:"protocol"`
+	Port     int32  `json:"port"`
+	// Address that it is bound to, an IP.
+	Address    string `json:"address,omitempty"`
+	Programmed bool   `json:"programmed"`
+	// Message says why it is not programmed.
+	Message        string `json:"message,omitempty"`
+	AttachedRoutes int32  `json:"attachedRoutes"`
+}
+
+// EnvoyStatus is the Envoy process of a Gateway.
+type EnvoyStatus struct {
+	PID   int  `json:"pid,omitempty"`
+	Ready bool `json:"ready"`
+	// Restarts since serve started.
+	Restarts int `json:"restarts"`
+	// Connected: it holds a configuration stream to us.
+	Connected bool   `json:"connected"`
+	LastError string `json:"lastError,omitempty"`
+}
+
+// RouteStatus is one route.
+type RouteStatus struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// Role is the only one that opens it: the label breakglass.dev/role.
+	Role      string   `json:"role,omitempty"`
+	Hostnames []string `json:"hostnames,omitempty"`
+	// Matches: what may be asked of it while it is open, one entry per match.
+	Matches  []MatchStatus `json:"matches,omitempty"`
+	Accepted bool          `json:"accepted"`
+	Live     bool          `json:"live"`
+	// Reason and Message of what is wrong, or of why it is not live.
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
+	// Gateways that it is attached to, namespace/name.
+	Gateways []string `json:"gateways,omitempty"`
+}
+
+// MatchStatus is a method and a path that a route matches. Either may be empty:
+// any.
+type MatchStatus struct {
+	Method string `json:"method,omitempty"`
+	Path   string `json:"path,omitempty"`
+}
+
+// PolicyStatus is one EmergencyPolicy.
+type PolicyStatus struct {
+	Name      string         `json:"name"`
+	Suspended bool           `json:"suspended"`
+	Accepted  bool           `json:"accepted"`
+	Message   string         `json:"message,omitempty"`
+	Issuers   []IssuerStatus `json:"issuers,omitempty"`
+}
+
+// IssuerStatus is the key set of one issuer.
+type IssuerStatus struct {
+	Name string `json:"name"`
+	// Keys that can be used.
+	Keys    int    `json:"keys"`
+	Error   string `json:"error,omitempty"`
+	Offline bool   `json:"offline,omitempty"`
+	// Stale: the last fetch failed and an older answer is in use.
+	Stale bool `json:"stale,omitempty"`
+}
+
+// Problem is one thing that is wrong with the manifests.
+type Problem struct {
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Object  string `json:"object,omitempty"`
+	Field   string `json:"field,omitempty"`
+	Message string `json:"message"`
+	Remedy  string `json:"remedy,omitempty"`
+}
+
+// TimelineEntry is one thing that happened, told for people. Data is the entry
+// as it was recorded.
+type TimelineEntry struct {
+	Seq  uint64    `json:"seq"`
+	Time time.Time `json:"time"`
+	// Kind of the journal's entry (activation, policy, request, ...), and Event in
+	// one word: opened, revoked, allowed, denied.
+	Kind  string `json:"kind"`
+	Event string `json:"event,omitempty"`
+	// Who did it: a Peer, or the subject and issuer of a token.
+	Who string `json:"who,omitempty"`
+	// Object that it was done to, as Kind namespace/name.
+	Object   string          `json:"object,omitempty"`
+	Role     string          `json:"role,omitempty"`
+	Incident string          `json:"incident,omitempty"`
+	Message  string          `json:"message,omitempty"`
+	Data     json.RawMessage `json:"data,omitempty"`
+}

@@ -1,0 +1,185 @@
+package dataplane
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// Config says what one Envoy is to be.
+type Config struct {
+	// Name is unique among the Envoys of one run directory, such as
+	// "payments/emergency". The Envoy lives in Dir/DirName(Name).
+	Name string
+
+	// NodeID is the xDS node id that Envoy presents to the control plane.
+	NodeID string
+
+	// XDSSocket and ALSSocket are the unix sockets on which the control plane
+	// serves ADS (delta) and gRPC access logs: absolute, at most 107 bytes.
+	XDSSocket, ALSSocket string
+
+	// EnvoyPath is the binary; see Find.
+	EnvoyPath string
+
+	// Dir is the run directory that holds all Envoys of one data directory:
+	// absolute, created 0700 when missing.
+	Dir string
+
+	// Concurrency is the number of Envoy's workers; 0 means the number of
+	// CPUs, at most 4.
+	Concurrency int
+
+	// DeadmanArgs is the command that ends an orphan; the Envoy's own
+	// directory is appended as its last argument, so {exe, "deadman", "--dir"}
+	// is what serve passes. It must call RunDeadman. Empty: there is none, and
+	// an orphan lives until somebody ends it.
+	DeadmanArgs []string
+
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// maxSocketPath is sizeof(sockaddr_un.sun_path) less the final NUL, unix(7).
+const maxSocketPath = 107
+
+// Names of files in an Envoy's directory.
+const (
+	fileBootstrap   = "bootstrap.json"
+	fileLog         = "envoy.log"
+	fileAdmin       = "admin.sock"
+	fileEnvoyLock   = "envoy.lock"   // locked as long as an Envoy lives
+	fileServeLock   = "serve.lock"   // locked as long as a control plane is attached
+	fileDeadmanLock = "deadman.lock" // locked as long as a deadman watches
+	fileRecord      = "envoy.json"   // which process holds envoy.lock
+	fileDeadmanLog  = "deadman.log"
+	fileDeadline    = "deadline" // until when an orphan may live
+)
+
+// DirName derives a directory name from the name of an Envoy: readable, never
+// equal for two names, and short, because socket paths are.
+func DirName(name string) string {
+	slug := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		default:
+			return '-'
+		}
+	}, name)
+	if len(slug) > 16 {
+		slug = slug[:16]
+	}
+	sum := sha256.Sum256([]byte(name))
+	return strings.Trim(slug, "-") + "-" + hex.EncodeToString(sum[:4])
+}
+
+// withDefaults checks c and fills in what may be left out.
+func (c Config) withDefaults() (Config, error) {
+	for _, f := range []struct{ name, value string }{
+		{"Name", c.Name}, {"NodeID", c.NodeID}, {"XDSSocket", c.XDSSocket}, {"ALSSocket", c.ALSSocket},
+		{"EnvoyPath", c.EnvoyPath}, {"Dir", c.Dir},
+	} {
+		if f.value == "" {
+			return c, fmt.Errorf("dataplane: Config.%s of Envoy %q is empty", f.name, c.Name)
+		}
+	}
+	var err error
+	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
+		return c, fmt.Errorf("dataplane: run directory: %w", err)
+	}
+	for _, socket := range []string{c.XDSSocket, c.ALSSocket, filepath.Join(c.dir(), fileAdmin)} {
+		if err := checkSocketPath(socket); err != nil {
+			return c, err
+		}
+	}
+	if c.Concurrency <= 0 {
+		c.Concurrency = min(runtime.NumCPU(), 4)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.Log = c.Log.With("envoy", c.Name)
+	return c, nil
+}
+
+func checkSocketPath(path string) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("socket path %q is relative: Envoy runs in a directory of its own, so make it absolute", path)
+	}
+	if len(path) > maxSocketPath {
+		return fmt.Errorf("socket path %s has %d bytes, unix sockets allow %d: use a data directory with a shorter path",
+			path, len(path), maxSocketPath)
+	}
+	return nil
+}
+
+// dir is the Envoy's own directory.
+func (c Config) dir() string { return filepath.Join(c.Dir, DirName(c.Name)) }
+
+func (c Config) file(name string) string { return filepath.Join(c.dir(), name) }
+
+// args is Envoy's command line.
+func (c Config) args() []string {
+	return []string{
+		c.EnvoyPath,
+		"-c", c.file(fileBootstrap),
+		// Removing an internal listener is how open streams are cut: drain nothing.
+		"--drain-time-s", "0",
+		"--drain-strategy", "immediate",
+		"--disable-hot-restart",
+		"--log-path", c.file(fileLog),
+		"--file-flush-interval-msec", "100",
+		"-l", "warning",
+		"--concurrency", fmt.Sprint(c.Concurrency),
+	}
+}
+
+// prepareDir makes the run directory and the Envoy's own, and closes them to
+// others: whoever can write there can replace Envoy's bootstrap.
+func (c Config) prepareDir() error {
+	for _, dir := range []string{c.Dir, c.dir()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("directory of Envoy %q: %w", c.Name, err)
+		}
+		info, err := os.Lstat(dir)
+		if err != nil {
+			return fmt.Errorf("directory of Envoy %q: %w", c.Name, err)
+		}
+		if !info.IsDir() {
+			return fmt.Errorf("directory of Envoy %q: %s is not a directory (mode %s): remove it", c.Name, dir, info.Mode())
+		}
+		if info.Mode().Perm() != 0o700 {
+			if err := os.Chmod(dir, 0o700); err != nil {
+				return fmt.Errorf("directory of Envoy %q must have mode 0700: %w", c.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// writeFile replaces a file as a whole. It does not fsync: what is written here
+// matters only while the Envoy it speaks of lives, and no Envoy outlives the
+// page cache.
+func writeFile(path string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}

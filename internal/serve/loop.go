@@ -1,0 +1,186 @@
+package serve
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/clock"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
+	"github.com/breakglass-gateway/breakglass-gateway/translator"
+	"github.com/breakglass-gateway/breakglass-gateway/xds"
+)
+
+// loop owns the state. Only its goroutine touches the fields below "loop only".
+type loop struct {
+	opts    Options
+	log     *slog.Logger
+	cancel  context.CancelFunc
+	clock   *clock.Clock
+	journal *audit.Journal
+	fetcher *jwks.Fetcher
+	reserve reserve
+	xds     *xds.Server
+	als     *audit.Receiver
+
+	grpcServers  []*grpc.Server
+	httpServers  []*http.Server
+	controlClose func() error
+
+	pokes    chan struct{}
+	commands chan func()
+	written  chan *write // capacity 1: one write at a time
+
+	view   atomic.Pointer[view]
+	viewMu sync.Mutex
+	viewed chan struct{} // closed when there is a newer view
+
+	// Loop only.
+	set         *source.Set
+	records     map[types.NamespacedName]activation.Record
+	revocations map[types.NamespacedName]activation.Revocation
+	candidates  map[types.NamespacedName]*candidate
+	policies    map[string]policyRecord // as last recorded
+	unwritten   []audit.Entry           // what is true but not recorded yet
+	writing     bool                    // a batch is on its way to the disk
+	started     bool                    // the start is on record
+	resting     bool                    // the last write failed; the next tick tries again
+	seq         uint64                  // of the last control entry
+	forgetful   bool                    // the journal is older than what was recorded
+	swept       bool                    // what an earlier serve left is looked after
+	journalErr  error
+	envoys      map[types.NamespacedName]*envoy
+	result      *translator.Result
+	behind      time.Duration
+}
+
+// housekeeping is how often the loop looks at what nobody tells it: a clock
+// that stepped back, a journal that works again.
+const housekeeping = time.Second
+
+// run is the loop. Everything that can happen is in its select.
+func (l *loop) run(ctx context.Context, updates <-chan *source.Set) error {
+	tick := time.NewTicker(housekeeping)
+	defer tick.Stop()
+	for {
+		due, stop := l.nextInstant()
+		happened, ended := true, false
+		select {
+		case <-ctx.Done():
+			ended = true
+		case set, ok := <-updates:
+			l.set, ended = set, !ok
+		case <-due:
+		case <-l.pokes:
+		case <-l.fetcher.Changed():
+		case do := <-l.commands:
+			do()
+		case w := <-l.written:
+			l.wrote(w)
+		case <-tick.C:
+			l.resting = false
+			happened = l.stale()
+		}
+		stop()
+		if ended {
+			return l.shutdown()
+		}
+		if happened && l.set != nil {
+			l.reconcile(ctx)
+		}
+	}
+}
+
+// nextInstant fires when the last translation said that its answer changes.
+func (l *loop) nextInstant() (due <-chan time.Time, stop func()) {
+	if l.result == nil || l.result.Next.IsZero() {
+		return nil, func() {}
+	}
+	t := l.clock.Timer(l.result.Next)
+	return t.C, t.Stop
+}
+
+// stale reports whether the housekeeping found a reason to translate again.
+func (l *loop) stale() bool {
+	return l.behindNow() != l.behind || !l.writing && (len(l.unwritten) > 0 || l.journalErr != nil || !l.started)
+}
+
+// behindNow is how far Envoy's clock is behind ours, coarse, so that its jitter
+// does not change the configuration. It is rounded up: deadlines written for
+// Envoy then come early, not late.
+func (l *loop) behindNow() time.Duration {
+	const coarse = 100 * time.Millisecond
+	d := l.clock.Behind()
+	if d < coarse {
+		return 0
+	}
+	return (d + coarse - 1) / coarse * coarse
+}
+
+// poke wakes the loop.
+func (l *loop) poke() {
+	select {
+	case l.pokes <- struct{}{}:
+	default:
+	}
+}
+
+// ask runs do on the loop and waits for it.
+func (l *loop) ask(ctx context.Context, do func()) error {
+	done := make(chan struct{})
+	select {
+	case l.commands <- func() { do(); close(done) }:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// reconcile translates, applies and records. What closes is withdrawn from
+// Envoy before anything is written; what opens is written first, and opens in
+// the reconcile that follows the write.
+func (l *loop) reconcile(ctx context.Context) {
+	l.fetcher.Set(remoteKeys(l.set))
+	l.behind = l.behindNow()
+	l.result = translator.Translate(l.input())
+	l.notePolicies()
+	l.sweep(ctx)
+	l.apply(ctx)
+	l.record(ctx)
+	l.publish()
+}
+
+func (l *loop) input() translator.Input {
+	in := translator.Input{
+		Objects: translator.Objects{
+			Namespaces: l.set.Namespaces, GatewayClasses: l.set.GatewayClasses, Gateways: l.set.Gateways,
+			HTTPRoutes: l.set.HTTPRoutes, ReferenceGrants: l.set.ReferenceGrants, Services: l.set.Services,
+			EndpointSlices: l.set.EndpointSlices, Secrets: l.set.Secrets, ConfigMaps: l.set.ConfigMaps,
+			Policies: l.set.Policies, Activations: l.set.Activations,
+		},
+		Now:         l.now(),
+		ClockBehind: l.behind,
+		FirstStart:  !l.started && (l.journal.First() || l.forgetful),
+		RequestedBy: requesters(l.set),
+		Requests:    l.requests(),
+		Records:     l.records,
+		Revocations: l.revocations,
+		RemoteKeys:  l.fetcher.Snapshot(),
+	}
+	in.Delivery = l.deliveries()
+	return in
+}

@@ -1,0 +1,114 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+)
+
+// serveMetrics serves metrics and health on a loopback address: what they tell
+// is for this host, and there is no authentication.
+func (l *loop) serveMetrics() error {
+	if l.opts.MetricsAddress == "" {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(l.opts.MetricsAddress)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		return fmt.Errorf("metrics address %q: must be a loopback IP and a port, such as 127.0.0.1:9102", l.opts.MetricsAddress)
+	}
+	sock, err := net.Listen("tcp", l.opts.MetricsAddress)
+	if err != nil {
+		return fmt.Errorf("listen for metrics (choose another with --metrics-address): %w", err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), metrics{l})
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if reasons := l.notReady(); len(reasons) > 0 {
+			http.Error(w, strings.Join(reasons, "\n"), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second}
+	l.httpServers = append(l.httpServers, s)
+	go func() {
+		if err := s.Serve(sock); !errors.Is(err, http.ErrServerClosed) {
+			l.log.Error("the metrics server failed", "error", err)
+		}
+	}()
+	return nil
+}
+
+// metrics reads the state when it is asked.
+type metrics struct{ *loop }
+
+var (
+	descReady       = desc("ready", "1 if everything that should be served can be served.")
+	descActivations = desc("activations", "Activations by phase.", "phase")
+	descDeadline    = desc("activation_deadline_seconds", "Deadline of each live activation, Unix time.", "namespace", "name", "role")
+	descProblems    = desc("manifest_problems", "Problems found in the manifests.")
+	descConnected   = desc("envoy_connected", "1 if the Envoy of the Gateway holds a configuration stream.", "gateway")
+	descRestarts    = desc("envoy_restarts_total", "Restarts of the Gateway's Envoy since serve started.", "gateway")
+	descBehind      = desc("clock_behind_seconds", "How far the wall clock is behind the clock that windows are judged by.")
+	descRecording   = desc("recording", "1 if facts can be recorded. 0: nothing opens.")
+	descIssuerKeys  = desc("issuer_keys", "Usable keys of an issuer. 0: its tokens are refused.", "policy", "issuer")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("breakglass_"+name, help, labels, nil)
+}
+
+func (m metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
+
+func (m metrics) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(descReady, truth(len(m.notReady()) == 0))
+	gauge(descBehind, m.clock.Behind().Seconds())
+	v := m.view.Load()
+	if v == nil {
+		return
+	}
+	gauge(descRecording, truth(v.journalErr == nil))
+	gauge(descProblems, float64(len(v.set.Problems)))
+	phases := map[v1alpha1.Phase]int{v1alpha1.PhasePending: 0, v1alpha1.PhaseLive: 0, v1alpha1.PhaseExpired: 0, v1alpha1.PhaseRevoked: 0, v1alpha1.PhaseRefused: 0}
+	for key, a := range v.activations {
+		phases[a.Status.Phase]++
+		if a.Status.Phase == v1alpha1.PhaseLive {
+			gauge(descDeadline, float64(a.Status.Deadline.UnixMilli())/1000, key.Namespace, key.Name, a.Spec.Role)
+		}
+	}
+	for phase, n := range phases {
+		gauge(descActivations, float64(n), string(phase))
+	}
+	for name, issuers := range v.result.Issuers {
+		for _, i := range issuers {
+			gauge(descIssuerKeys, float64(i.Keys), name, i.Name)
+		}
+	}
+	for key, e := range v.envoys {
+		state, _ := e.state()
+		gauge(descConnected, truth(m.xds.Delivery(key.String()).Connected()), key.String())
+		ch <- prometheus.MustNewConstMetric(descRestarts, prometheus.CounterValue, float64(state.Restarts), key.String())
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

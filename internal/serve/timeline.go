@@ -1,0 +1,107 @@
+package serve
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
+)
+
+// told is a journal entry in words. What cannot be read is told as it is: an
+// entry is never left out.
+func told(e audit.Entry) control.TimelineEntry {
+	t := control.TimelineEntry{Seq: e.Seq, Time: e.Time, Kind: e.Kind, Data: e.Data}
+	var err error
+	switch e.Kind {
+	case audit.KindActivation:
+		err = tellActivation(&t)
+	case audit.KindRequest:
+		err = tellRequest(&t)
+	case audit.KindPolicy:
+		err = tellPolicy(&t)
+	}
+	if err != nil {
+		t.Message = "this entry is not understood: " + err.Error()
+	}
+	return t
+}
+
+func tellActivation(t *control.TimelineEntry) error {
+	var f activation.Fact
+	if err := json.Unmarshal(t.Data, &f); err != nil {
+		return err
+	}
+	r := f.Record
+	t.Event, t.Who, t.Object = string(f.Event), r.RequestedBy, "Activation "+r.Key().String()
+	t.Role, t.Incident = r.Spec.Role, r.Spec.Incident
+	if f.Event == activation.Revoked && r.EndedBy != "" {
+		t.Who = r.EndedBy
+	}
+	switch {
+	case r.Message != "":
+		t.Message = r.Message
+	case f.Event == activation.Requested:
+		t.Message = r.Spec.Reason
+	case f.Event == activation.Opened, f.Event == activation.Live:
+		t.Message = "until " + r.Deadline.UTC().Format("15:04:05.000Z")
+	}
+	return nil
+}
+
+func tellRequest(t *control.TimelineEntry) error {
+	var r audit.RequestEntry
+	if err := json.Unmarshal(t.Data, &r); err != nil {
+		return err
+	}
+	t.Who = cmp.Or(r.Subject, "no valid token")
+	switch {
+	case r.Type == audit.TypeStart:
+		// Envoy writes it before it has looked at the token.
+		t.Event, t.Who = "started", "somebody"
+	case r.Denied != "":
+		t.Event = "denied"
+	default:
+		t.Event = "allowed"
+	}
+	if r.Issuer != "" {
+		t.Who += " (" + r.Issuer + ")"
+	}
+	t.Who += " from " + r.ClientAddress
+	t.Role, t.Incident = r.Role, r.Incident
+	if r.Route != "" {
+		t.Object = "HTTPRoute " + r.Route
+	}
+	t.Message = fmt.Sprintf("%s %s%s", r.Method, r.Host, r.Path)
+	if r.Status != 0 {
+		t.Message += fmt.Sprintf(" %d", r.Status)
+	}
+	switch r.Denied {
+	case "":
+	case "rbac: none":
+		t.Message += " (the token lacks the role, lives too long, or the window is over)"
+	default:
+		t.Message += " (" + r.Denied + ")"
+	}
+	return nil
+}
+
+func tellPolicy(t *control.TimelineEntry) error {
+	var p policyRecord
+	if err := json.Unmarshal(t.Data, &p); err != nil {
+		return err
+	}
+	t.Event, t.Object = "changed", "EmergencyPolicy "+p.Name
+	t.Message = fmt.Sprintf("%s (uid %d)", p.File, p.OwnerID)
+	for _, issuer := range slices.Sorted(maps.Keys(p.Keys)) {
+		t.Message += fmt.Sprintf(", keys of %s: %s", issuer, cmp.Or(p.Keys[issuer], "none"))
+	}
+	if p.Spec == nil {
+		t.Event = "removed"
+	}
+	return nil
+}

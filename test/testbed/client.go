@@ -1,0 +1,167 @@
+package testbed
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+)
+
+// Client speaks one version of HTTP to one listener, over one connection as long
+// as that can be used.
+type Client struct {
+	transport *http.Transport
+	scheme    string
+	address   string
+	// conn is that of the last request; with HTTP/2 all share it.
+	http2 bool
+}
+
+// H1 speaks HTTP/1.1 in the clear.
+func (w *World) H1() *Client { return w.client(w.HTTP, false, false) }
+
+// H2C speaks HTTP/2 with prior knowledge in the clear.
+func (w *World) H2C() *Client { return w.client(w.HTTP, false, true) }
+
+// TLS1 speaks HTTP/1.1 over TLS.
+func (w *World) TLS1() *Client { return w.client(w.HTTPS, true, false) }
+
+// TLS2 speaks HTTP/2 over TLS.
+func (w *World) TLS2() *Client { return w.client(w.HTTPS, true, true) }
+
+// H1On speaks HTTP/1.1 in the clear to another port.
+func (w *World) H1On(port int) *Client { return w.client(port, false, false) }
+
+func (w *World) client(port int, secure, http2 bool) *Client {
+	c := &Client{scheme: "http", address: fmt.Sprintf("127.0.0.1:%d", port), http2: http2}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(!http2)
+	protocols.SetHTTP2(http2 && secure)
+	protocols.SetUnencryptedHTTP2(http2 && !secure)
+	c.transport = &http.Transport{
+		Protocols: protocols, DisableCompression: true, MaxIdleConnsPerHost: 16, IdleConnTimeout: 10 * time.Second,
+		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
+		TLSClientConfig: &tls.Config{RootCAs: w.certificate.pool},
+	}
+	if secure {
+		c.scheme = "https"
+	}
+	return c
+}
+
+func (c *Client) dial(ctx context.Context) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "tcp", c.address)
+	if err != nil {
+		return nil, err
+	}
+	return stamp(conn.(*net.TCPConn))
+}
+
+// Fresh makes a new connection for each request, so that all of Envoy's workers
+// are asked.
+func (c *Client) Fresh() *Client {
+	c.transport.DisableKeepAlives = true
+	return c
+}
+
+// Close closes connections that are not in use.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// Request is a request. Method is GET if it is empty, Token may be. Host goes
+// into the request and, with TLS, the SNI is always door.example.test, so that
+// hosts share a connection. Path goes out as it is, with its query; one that
+// begins with two slashes takes Raw.
+type Request struct {
+	Method, Host, Path, Token string
+	Header                    http.Header
+	Body                      io.Reader
+}
+
+// Reply to a request. Status 0: there was none, and Err says why.
+type Reply struct {
+	Status     int
+	Body       string
+	Header     http.Header
+	Err        error
+	Start, End time.Time
+}
+
+func (r Request) build(ctx context.Context, scheme string) (*http.Request, error) {
+	path, query, _ := strings.Cut(r.Path, "?")
+	if strings.HasPrefix(path, "//") {
+		return nil, fmt.Errorf("net/http would take %q for a host: use Raw", path)
+	}
+	u := &url.URL{Scheme: scheme, Host: "door.example.test", Opaque: path, RawQuery: query}
+	req := (&http.Request{Method: r.Method, URL: u, Host: r.Host, Header: http.Header{}}).WithContext(ctx)
+	if req.Method == "" {
+		req.Method = http.MethodGet
+	}
+	for k, v := range r.Header {
+		req.Header[k] = v
+	}
+	if r.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+r.Token)
+	}
+	if r.Body != nil {
+		req.Body = io.NopCloser(r.Body)
+		req.ContentLength = -1
+	}
+	return req, nil
+}
+
+// Do makes a request and reads the whole answer.
+func (c *Client) Do(r Request) Reply {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	req, err := r.build(ctx, c.scheme)
+	if err != nil {
+		return Reply{Err: err}
+	}
+	out := Reply{Start: time.Now()}
+	res, err := c.transport.RoundTrip(req)
+	if err != nil {
+		out.Err, out.End = err, time.Now()
+		return out
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	out.Status, out.Body, out.Header, out.Err, out.End = res.StatusCode, string(b), res.Header, err, time.Now()
+	return out
+}
+
+// Get is Do for the common case.
+func (c *Client) Get(host, path, token string) Reply {
+	return c.Do(Request{Host: host, Path: path, Token: token})
+}
+
+// Status is the status of a Get, for Eventually.
+func (c *Client) Status(host, path, token string) func() int {
+	return func() int { return c.Get(host, path, token).Status }
+}
+
+// Raw sends bytes to the HTTP listener as they are and reads one answer.
+func (w *World) Raw(lines ...string) Reply {
+	GinkgoHelper()
+	conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", w.HTTP), 2*time.Second)
+	Expect(err).NotTo(HaveOccurred())
+	defer conn.Close()
+	Expect(conn.SetDeadline(time.Now().Add(5 * time.Second))).To(Succeed())
+	_, err = io.WriteString(conn, strings.Join(lines, "\r\n")+"\r\n\r\n")
+	Expect(err).NotTo(HaveOccurred())
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return Reply{Err: err} // closed without an answer
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	return Reply{Status: res.StatusCode, Body: string(b), Header: res.Header, Err: err}
+}

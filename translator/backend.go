@@ -1,0 +1,137 @@
+package translator
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
+)
+
+// backend is one backendRef, resolved.
+type backend struct {
+	weight int32
+	lock.Backend
+}
+
+func totalWeight(bs []backend) (n int64) {
+	for _, b := range bs {
+		n += int64(b.weight)
+	}
+	return n
+}
+
+func (s *state) indexEndpoints() {
+	s.slices = map[types.NamespacedName][]*discoveryv1.EndpointSlice{}
+	for key, slice := range s.in.EndpointSlices {
+		if svc := slice.Labels[discoveryv1.LabelServiceName]; svc != "" {
+			k := types.NamespacedName{Namespace: key.Namespace, Name: svc}
+			s.slices[k] = append(s.slices[k], slice)
+		}
+	}
+}
+
+// resolveBackends resolves the backendRefs of a rule. One that cannot be
+// resolved breaks the rule: it answers 500, which is what Gateway API asks for,
+// and never the rest of its backends.
+func (s *state) resolveBackends(ru *rule) {
+	for i, ref := range ru.spec.BackendRefs {
+		b := backend{weight: 1}
+		if ref.Weight != nil {
+			b.weight = *ref.Weight
+		}
+		svc, reason, err := s.service(ru.route.key.Namespace, ref.BackendObjectReference)
+		if err == nil {
+			b.Backend, reason, err = s.endpoints(svc, ref.Port)
+		}
+		if err != nil {
+			ru.broken = true
+			ru.route.resolved = no(string(gwv1.RouteConditionResolvedRefs), string(reason), fmt.Sprintf("spec.rules[%d].backendRefs[%d]: %v", ru.index, i, err))
+		}
+		ru.backends = append(ru.backends, b)
+	}
+}
+
+func (s *state) service(namespace string, ref gwv1.BackendObjectReference) (*corev1.Service, gwv1.RouteConditionReason, error) {
+	if ref.Group != nil && *ref.Group != "" || ref.Kind != nil && *ref.Kind != "Service" {
+		return nil, gwv1.RouteReasonInvalidKind, fmt.Errorf("only a core Service can be a backend")
+	}
+	key := types.NamespacedName{Namespace: namespace, Name: string(ref.Name)}
+	if ref.Namespace != nil {
+		key.Namespace = string(*ref.Namespace)
+	}
+	if key.Namespace != namespace && !s.granted(reference{fromKind: "HTTPRoute", fromNamespace: namespace, toKind: "Service", to: key}) {
+		return nil, gwv1.RouteReasonRefNotPermitted, fmt.Errorf("Service %s is in another namespace and no ReferenceGrant there permits it", key)
+	}
+	svc := s.in.Services[key]
+	switch {
+	case svc == nil:
+		return nil, gwv1.RouteReasonBackendNotFound, fmt.Errorf("Service %s does not exist", key)
+	case svc.Spec.Type == corev1.ServiceTypeExternalName:
+		return nil, gwv1.RouteReasonInvalidKind, fmt.Errorf("Service %s is of type ExternalName, which could name anything: use a Service with endpoints", key)
+	}
+	return svc, "", nil
+}
+
+// endpoints of a Service's port that are ready, sorted.
+func (s *state) endpoints(svc *corev1.Service, port *gwv1.PortNumber) (lock.Backend, gwv1.RouteConditionReason, error) {
+	key := types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}
+	if port == nil {
+		return lock.Backend{}, gwv1.RouteReasonInvalidKind, fmt.Errorf("port is required for Service %s", key)
+	}
+	i := slices.IndexFunc(svc.Spec.Ports, func(p corev1.ServicePort) bool { return p.Port == int32(*port) })
+	if i < 0 {
+		return lock.Backend{}, gwv1.RouteReasonBackendNotFound, fmt.Errorf("Service %s has no port %d", key, *port)
+	}
+	sp := svc.Spec.Ports[i]
+	var b lock.Backend
+	switch proto := deref(sp.AppProtocol); proto {
+	case "", "http", "kubernetes.io/ws":
+	case "kubernetes.io/h2c":
+		b.HTTP2 = true
+	default:
+		return lock.Backend{}, gwv1.RouteReasonUnsupportedProtocol, fmt.Errorf("Service %s port %d: appProtocol %s is not supported: kubernetes.io/h2c, kubernetes.io/ws and http are", key, *port, proto)
+	}
+	for _, slice := range s.slices[key] {
+		b.Endpoints = append(b.Endpoints, sliceEndpoints(slice, sp.Name)...)
+	}
+	slices.SortFunc(b.Endpoints, func(x, y netip.AddrPort) int {
+		return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Port(), y.Port()))
+	})
+	b.Endpoints = slices.Compact(b.Endpoints)
+	return b, "", nil
+}
+
+func sliceEndpoints(slice *discoveryv1.EndpointSlice, portName string) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, p := range slice.Ports {
+		if deref(p.Name) != portName || p.Port == nil || *p.Port < 1 || *p.Port > 65535 {
+			continue
+		}
+		for _, e := range slice.Endpoints {
+			if e.Conditions.Ready != nil && !*e.Conditions.Ready {
+				continue
+			}
+			for _, a := range e.Addresses {
+				if ip, err := netip.ParseAddr(a); err == nil {
+					out = append(out, netip.AddrPortFrom(ip, uint16(*p.Port)))
+				}
+			}
+		}
+	}
+	return out
+}
+
+func deref[T any](p *T) T {
+	if p == nil {
+		var zero T
+		return zero
+	}
+	return *p
+}

@@ -1,0 +1,107 @@
+package translator
+
+import (
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
+	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
+	"github.com/breakglass-gateway/breakglass-gateway/xds/snapshot"
+)
+
+// decide asks which windows are open.
+func (s *state) decide() {
+	s.plan = activation.Decide(activation.Input{
+		Now:         s.in.Now,
+		FirstStart:  s.in.FirstStart,
+		Objects:     s.in.Activations,
+		RequestedBy: s.in.RequestedBy,
+		Requests:    s.in.Requests,
+		Records:     s.in.Records,
+		Revocations: s.in.Revocations,
+		Route: func(kind string, key types.NamespacedName) *activation.Route {
+			if r := s.routes[key]; kind == "HTTPRoute" && r != nil {
+				return r.decision
+			}
+			return nil
+		},
+	})
+}
+
+// served reports whether every Gateway that serves a window has it from Envoy's
+// own word.
+func (s *state) served(wk activation.WindowKey, w *activation.Window) (bool, string) {
+	r := s.routes[wk.Route]
+	if r == nil {
+		return false, "the route is gone"
+	}
+	if why := s.excluded[wk.Route]; why != "" {
+		return false, why
+	}
+	ru := r.rule(wk.Rule)
+	places := 0
+	for _, p := range r.parents {
+		if !p.accepted.ok() {
+			continue
+		}
+		for _, k := range windowNeeds(w, ru) {
+			if ok, why := s.programmed(p.gateway, k); !ok {
+				return false, why
+			}
+		}
+		for _, a := range p.attached {
+			if !a.listener.serving() {
+				continue
+			}
+			places++
+			if ok, why := s.attachmentServed(p.gateway, a); !ok {
+				return false, why
+			}
+		}
+	}
+	if held := s.shadowed(r, ru); held != "" {
+		return false, held
+	}
+	if places == 0 {
+		return false, fmt.Sprintf("no listener serves HTTPRoute %s now: see the Gateway's listener conditions", wk.Route)
+	}
+	return true, ""
+}
+
+// shadowed says who holds the matches of a rule, if others hold all of them: it
+// is open and nobody can reach it.
+func (s *state) shadowed(r *route, ru *rule) string {
+	total := 0
+	for _, p := range r.parents {
+		for _, a := range p.attached {
+			total += len(a.hostnames) * len(ru.matches)
+		}
+	}
+	if held := s.shadows[r.key]; len(r.rules) == 1 && total > 0 && len(held) >= total {
+		return strings.Join(held, "; ")
+	}
+	return ""
+}
+
+func (s *state) attachmentServed(g *gateway, a attachment) (bool, string) {
+	if ok, why := s.listens(a.listener); !ok {
+		return false, why
+	}
+	keys := []snapshot.Key{{Type: snapshot.ExtensionConfig, Name: lock.JWTResource}}
+	for _, h := range a.hostnames {
+		name := h
+		if h[0] == '*' {
+			name = "*"
+		}
+		key := lock.ScopeKey(a.listener.chain(), name)
+		keys = append(keys, snapshot.Key{Type: snapshot.Route, Name: key}, snapshot.Key{Type: snapshot.ScopedRoute, Name: key})
+	}
+	for _, k := range keys {
+		if ok, why := s.programmed(g, k); !ok {
+			return false, why
+		}
+	}
+	return true, ""
+}

@@ -1,0 +1,121 @@
+package translator
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
+	"github.com/breakglass-gateway/breakglass-gateway/xds/snapshot"
+)
+
+// gateway is a Gateway of ours.
+type gateway struct {
+	key       types.NamespacedName
+	obj       *gwv1.Gateway
+	class     *class
+	addresses []string
+	listeners []*listener
+	accepted  condition
+	// resources by key, for the status.
+	resources map[snapshot.Key]*snapshot.Resource
+}
+
+func (s *state) resolveGateways() {
+	for key, obj := range s.in.Gateways {
+		c := s.classes[string(obj.Spec.GatewayClassName)]
+		if c == nil {
+			continue // not ours
+		}
+		g := &gateway{key: key, obj: obj, class: c, resources: map[snapshot.Key]*snapshot.Resource{}}
+		g.accepted = yes(string(gwv1.GatewayConditionAccepted), string(gwv1.GatewayReasonAccepted))
+		g.resolveAddresses()
+		if !c.cond.ok() {
+			g.accepted = no(string(gwv1.GatewayConditionAccepted), string(gwv1.GatewayReasonInvalidParameters), fmt.Sprintf("GatewayClass %s: %s", c.obj.Name, c.cond.message))
+		}
+		s.gateways = append(s.gateways, g)
+	}
+	// The older Gateway wins what two of them want, then the one first by name.
+	slices.SortFunc(s.gateways, func(a, b *gateway) int {
+		return cmp.Or(
+			a.obj.CreationTimestamp.Compare(b.obj.CreationTimestamp.Time),
+			cmp.Compare(a.key.Namespace, b.key.Namespace),
+			cmp.Compare(a.key.Name, b.key.Name))
+	})
+	taken := map[string]*gateway{}
+	for _, g := range s.gateways {
+		s.resolveListeners(g, taken)
+	}
+}
+
+// resolveAddresses takes IP addresses; without any, loopback.
+func (g *gateway) resolveAddresses() {
+	for i, a := range g.obj.Spec.Addresses {
+		ip, err := netip.ParseAddr(a.Value)
+		if a.Type != nil && *a.Type != gwv1.IPAddressType || err != nil {
+			g.accepted = no(string(gwv1.GatewayConditionAccepted), string(gwv1.GatewayReasonUnsupportedAddress),
+				fmt.Sprintf("spec.addresses[%d]: %q: only IP addresses of this host are supported", i, a.Value))
+			g.addresses = nil
+			return
+		}
+		g.addresses = append(g.addresses, ip.String())
+	}
+	if len(g.obj.Spec.Addresses) == 0 {
+		g.addresses = []string{"127.0.0.1"}
+	}
+}
+
+// loopback reports whether the Gateway is reached from this host only.
+func (g *gateway) loopback() bool {
+	return !slices.ContainsFunc(g.addresses, func(a string) bool { return !netip.MustParseAddr(a).IsLoopback() })
+}
+
+// build makes the snapshot of one Gateway.
+func (s *state) build(g *gateway) {
+	if !g.accepted.ok() || g.class.policy == nil {
+		// No policy, no door: an Envoy with nothing.
+		s.out.Gateways[g.key] = &Gateway{Snapshot: &snapshot.Snapshot{Resources: map[snapshot.Key]*snapshot.Resource{}}}
+		return
+	}
+	b := &builder{state: s, gateway: g, hosts: map[string]map[string]*host{}}
+	owner := "Gateway " + g.key.String()
+	b.add(snapshot.ExtensionConfig, lock.JWTResource, lock.JWT(g.class.policy.usable()), owner)
+	b.add(snapshot.Cluster, lock.OriginalDst().GetName(), lock.OriginalDst(), owner)
+	b.listeners()
+	b.leases()
+	b.routes()
+	s.out.Gateways[g.key] = &Gateway{Snapshot: &snapshot.Snapshot{Resources: g.resources}, LastDeadline: b.last}
+}
+
+// programmed reports whether Envoy has acknowledged the current version of a
+// resource of g, and if not why not.
+func (s *state) programmed(g *gateway, key snapshot.Key) (bool, string) {
+	r := g.resources[key]
+	if r == nil {
+		return false, fmt.Sprintf("%s is not configured", key.Name)
+	}
+	d := s.in.Delivery[g.key]
+	if d == nil || !d.Connected() {
+		return false, fmt.Sprintf("Envoy of Gateway %s is not connected", g.key)
+	}
+	if v, message := d.Rejected(key); v == r.Version {
+		return false, fmt.Sprintf("Envoy rejected %s: %s", key.Name, message)
+	}
+	if d.Acked(key) != r.Version {
+		return false, fmt.Sprintf("Envoy of Gateway %s has not acknowledged %s yet", g.key, key.Name)
+	}
+	return true, ""
+}
+
+// later returns the later time.
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}

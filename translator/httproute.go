@@ -1,0 +1,244 @@
+package translator
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
+)
+
+// route is an HTTPRoute with at least one parent of ours.
+type route struct {
+	key     types.NamespacedName
+	obj     *gwv1.HTTPRoute
+	role    string // label breakglass.dev/role
+	parents []*parent
+	rules   []*rule
+	// unsupported and violation say why the whole route is refused.
+	unsupported, violation string
+	resolved               condition
+	decision               *activation.Route
+}
+
+// parent is one parentRef to a Gateway of ours.
+type parent struct {
+	ref      gwv1.ParentReference
+	gateway  *gateway
+	attached []attachment
+	accepted condition
+}
+
+// attachment is a listener with the hostnames on which it serves the route.
+type attachment struct {
+	listener  *listener
+	hostnames []string
+}
+
+func (r *route) owner() string { return "HTTPRoute " + r.key.String() }
+
+func (s *state) resolveRoutes() {
+	s.routes = map[types.NamespacedName]*route{}
+	for key, obj := range s.in.HTTPRoutes {
+		r := &route{key: key, obj: obj, role: obj.Labels[v1alpha1.RoleLabel]}
+		for _, ref := range obj.Spec.ParentRefs {
+			if g := s.parentGateway(key, ref); g != nil {
+				r.parents = append(r.parents, &parent{ref: ref, gateway: g})
+			}
+		}
+		if len(r.parents) == 0 {
+			continue // not ours
+		}
+		s.resolveRules(r)
+		for _, p := range r.parents {
+			s.attach(r, p)
+		}
+		r.violation = r.scopeViolation()
+		for _, p := range r.parents {
+			s.acceptParent(r, p)
+		}
+		s.routes[key] = r
+	}
+	for _, r := range s.routes {
+		r.decision = s.decisionRoute(r)
+	}
+}
+
+func (s *state) parentGateway(route types.NamespacedName, ref gwv1.ParentReference) *gateway {
+	if ref.Group != nil && *ref.Group != gwv1.GroupName || ref.Kind != nil && *ref.Kind != "Gateway" {
+		return nil
+	}
+	key := types.NamespacedName{Namespace: route.Namespace, Name: string(ref.Name)}
+	if ref.Namespace != nil {
+		key.Namespace = string(*ref.Namespace)
+	}
+	for _, g := range s.gateways {
+		if g.key == key {
+			return g
+		}
+	}
+	return nil
+}
+
+// attach finds the listeners that take the route, with their hostnames.
+func (s *state) attach(r *route, p *parent) {
+	named, allowed := false, false
+	for _, l := range p.gateway.listeners {
+		if p.ref.SectionName != nil && *p.ref.SectionName != l.spec.Name || p.ref.Port != nil && *p.ref.Port != l.spec.Port {
+			continue
+		}
+		named = true
+		if !s.allows(l, r.key.Namespace) || len(l.supported) == 0 {
+			continue
+		}
+		allowed = true
+		if hosts := intersect(l.hostname, r.obj.Spec.Hostnames); len(hosts) > 0 {
+			p.attached = append(p.attached, attachment{l, hosts})
+		}
+	}
+	refused := func(reason gwv1.RouteConditionReason, message string) {
+		p.accepted = no(string(gwv1.RouteConditionAccepted), string(reason), message)
+	}
+	p.accepted = yes(string(gwv1.RouteConditionAccepted), string(gwv1.RouteReasonAccepted))
+	switch {
+	case !named:
+		refused(gwv1.RouteReasonNoMatchingParent, fmt.Sprintf("Gateway %s has no listener that fits sectionName and port", p.gateway.key))
+	case !allowed:
+		refused(gwv1.RouteReasonNotAllowedByListeners, fmt.Sprintf("no listener of Gateway %s allows HTTPRoutes of namespace %s (allowedRoutes)", p.gateway.key, r.key.Namespace))
+	case len(p.attached) == 0:
+		refused(gwv1.RouteReasonNoMatchingListenerHostname, fmt.Sprintf("no listener of Gateway %s has a hostname that fits spec.hostnames", p.gateway.key))
+	}
+}
+
+// acceptParent adds what is wrong with the route itself.
+func (s *state) acceptParent(r *route, p *parent) {
+	switch {
+	case !p.accepted.ok():
+	case r.unsupported != "":
+		p.accepted = no(string(gwv1.RouteConditionAccepted), string(gwv1.RouteReasonUnsupportedValue), r.unsupported)
+	case r.violation != "":
+		p.accepted = no(string(gwv1.RouteConditionAccepted), "ScopeViolation", r.violation)
+	}
+	if p.accepted.ok() {
+		for _, a := range p.attached {
+			a.listener.attached++
+		}
+	}
+}
+
+// placed reports whether the route takes its place in the match order of p's
+// Gateway. A refused route does too: what it names answers 404.
+func (p *parent) placed() bool { return len(p.attached) > 0 }
+
+// intersect lists the hostnames that a listener and a route have in common, in
+// lower case; "*" for all of a listener without a hostname.
+func intersect(listener string, route []gwv1.Hostname) []string {
+	if len(route) == 0 {
+		if listener == "" {
+			return []string{"*"}
+		}
+		return []string{listener}
+	}
+	set := map[string]bool{}
+	for _, h := range route {
+		host := strings.ToLower(string(h))
+		switch {
+		case listener == "" || host == listener || wildcardCovers(listener, host):
+			set[host] = true
+		case wildcardCovers(host, listener):
+			set[listener] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+// wildcardCovers reports whether wildcard, "*.example.com", covers host, which
+// may itself be a narrower wildcard.
+func wildcardCovers(wildcard, host string) bool {
+	suffix, ok := strings.CutPrefix(wildcard, "*")
+	if !ok || host == wildcard {
+		return false
+	}
+	return strings.HasSuffix(strings.TrimPrefix(host, "*"), suffix) && strings.TrimPrefix(host, "*") != suffix
+}
+
+// decisionRoute is the route as the activation package sees it.
+func (s *state) decisionRoute(r *route) *activation.Route {
+	d := &activation.Route{
+		Key: r.key, Role: r.role, Digest: activation.Digest(r.obj.Spec),
+		Named: map[string]string{}, URLs: map[string][]string{},
+	}
+	policies := map[string]*policy{}
+	hosts := map[string]bool{}
+	var refused string
+	for _, p := range r.parents {
+		if pol := p.gateway.class.policy; pol != nil {
+			policies[pol.obj.Name] = pol
+		}
+		if !p.accepted.ok() {
+			refused = fmt.Sprintf("HTTPRoute %s is not accepted by Gateway %s: %s", r.key, p.gateway.key, p.accepted.message)
+		}
+		for _, a := range p.attached {
+			for _, h := range a.hostnames {
+				hosts[h] = true
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(policies)) {
+		d.Policies = append(d.Policies, policies[name].decision)
+	}
+	d.Hostnames = slices.Sorted(maps.Keys(hosts))
+	for _, ru := range r.rules {
+		d.Rules = append(d.Rules, ru.key)
+		if ru.spec.Name != nil {
+			d.Named[string(*ru.spec.Name)] = ru.key
+		}
+		d.URLs[ru.key] = r.urls(ru)
+	}
+	if refused != "" {
+		d.Blocked = activation.Blocked{Reason: "RouteNotAccepted", Message: refused}
+	}
+	return d
+}
+
+// urls that answer when the rule is open, for people to paste.
+func (r *route) urls(ru *rule) []string {
+	var out []string
+	for _, p := range r.parents {
+		for _, a := range p.attached {
+			if !a.listener.serving() {
+				continue
+			}
+			for _, h := range a.hostnames {
+				for _, m := range ru.matches {
+					u := strings.ToLower(string(a.listener.spec.Protocol)) + "://" + h
+					if !(a.listener.tls() && a.listener.spec.Port == 443 || !a.listener.tls() && a.listener.spec.Port == 80) {
+						u += fmt.Sprintf(":%d", a.listener.spec.Port)
+					}
+					u += m.path
+					if !slices.Contains(out, u) {
+						out = append(out, u)
+					}
+				}
+			}
+		}
+	}
+	return out
+}
+
+// sortedRoutes fixes the order in which routes compete: the older first, then by
+// name.
+func (s *state) sortedRoutes() []*route {
+	return slices.SortedFunc(maps.Values(s.routes), func(a, b *route) int {
+		return cmp.Or(
+			a.obj.CreationTimestamp.Compare(b.obj.CreationTimestamp.Time),
+			cmp.Compare(a.key.Namespace, b.key.Namespace),
+			cmp.Compare(a.key.Name, b.key.Name))
+	})
+}

@@ -1,0 +1,243 @@
+package translator
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/tls"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
+)
+
+// listener is a Listener of a Gateway of ours.
+type listener struct {
+	gateway                        *gateway
+	spec                           *gwv1.Listener
+	hostname                       string // lower case; "" for all
+	secrets                        []secret
+	attached                       int32
+	accepted, conflicted, resolved condition
+	supported                      []gwv1.RouteGroupKind
+}
+
+type secret struct {
+	name      string
+	cert, key []byte
+}
+
+func (l *listener) tls() bool { return l.spec.Protocol == gwv1.HTTPSProtocolType }
+
+// serving reports whether the listener takes part in the configuration.
+func (l *listener) serving() bool {
+	return l.gateway.accepted.ok() && l.accepted.ok() && !l.conflicted.ok() && (!l.tls() || len(l.secrets) > 0)
+}
+
+// chain is the filter chain that serves the listener. Plain HTTP listeners of a
+// port share one, because nothing tells them apart before the Host header.
+func (l *listener) chain() string {
+	if l.tls() {
+		return fmt.Sprintf("https-%d-%s", l.spec.Port, l.spec.Name)
+	}
+	return fmt.Sprintf("http-%d", l.spec.Port)
+}
+
+const (
+	accepted   = string(gwv1.ListenerConditionAccepted)
+	conflicted = string(gwv1.ListenerConditionConflicted)
+	resolved   = string(gwv1.ListenerConditionResolvedRefs)
+)
+
+func (s *state) resolveListeners(g *gateway, taken map[string]*gateway) {
+	for i := range g.obj.Spec.Listeners {
+		l := &listener{gateway: g, spec: &g.obj.Spec.Listeners[i]}
+		if h := l.spec.Hostname; h != nil {
+			l.hostname = strings.ToLower(string(*h))
+		}
+		l.accepted = yes(accepted, string(gwv1.ListenerReasonAccepted))
+		l.conflicted = no(conflicted, string(gwv1.ListenerReasonNoConflicts), "")
+		l.resolved = yes(resolved, string(gwv1.ListenerReasonResolvedRefs))
+		s.checkProtocol(l)
+		l.checkKinds()
+		if l.tls() {
+			s.resolveCertificates(l)
+		}
+		g.listeners = append(g.listeners, l)
+	}
+	conflicts(g.listeners)
+	for _, l := range g.listeners {
+		for _, a := range g.addresses {
+			at := fmt.Sprintf("%s:%d", a, l.spec.Port)
+			if other := taken[at]; other != nil && other != g {
+				l.accepted = no(accepted, string(gwv1.ListenerReasonPortUnavailable), fmt.Sprintf("%s is taken by Gateway %s", at, other.key))
+			} else if l.serving() {
+				taken[at] = g
+			}
+		}
+	}
+}
+
+func (s *state) checkProtocol(l *listener) {
+	switch l.spec.Protocol {
+	case gwv1.HTTPProtocolType:
+		if p := l.gateway.class.policy; p != nil && !p.obj.Spec.Scope.AllowPlainHTTP && !l.gateway.loopback() {
+			l.accepted = no(accepted, "PlainHTTPNotAllowed", fmt.Sprintf("protocol HTTP on an address that is not loopback would send tokens in the clear: "+
+				"use HTTPS, or set scope.allowPlainHTTP in EmergencyPolicy %s", p.obj.Name))
+		}
+	case gwv1.HTTPSProtocolType:
+	default:
+		l.accepted = no(accepted, string(gwv1.ListenerReasonUnsupportedProtocol), fmt.Sprintf("protocol %s cannot carry an identity: use HTTPS", l.spec.Protocol))
+	}
+}
+
+// checkKinds keeps the route kinds that the listener allows and we serve.
+func (l *listener) checkKinds() {
+	httpRoute := gwv1.RouteGroupKind{Group: ptr(gwv1.Group(gwv1.GroupName)), Kind: "HTTPRoute"}
+	l.supported = []gwv1.RouteGroupKind{httpRoute}
+	if l.spec.AllowedRoutes == nil || len(l.spec.AllowedRoutes.Kinds) == 0 {
+		return
+	}
+	l.supported = []gwv1.RouteGroupKind{}
+	for _, k := range l.spec.AllowedRoutes.Kinds {
+		if k.Kind == httpRoute.Kind && (k.Group == nil || *k.Group == gwv1.GroupName) {
+			l.supported = []gwv1.RouteGroupKind{httpRoute}
+			continue
+		}
+		l.resolved = no(resolved, string(gwv1.ListenerReasonInvalidRouteKinds), fmt.Sprintf("allowedRoutes.kinds: %s is not supported here: only HTTPRoute is", k.Kind))
+	}
+}
+
+// conflicts marks listeners that cannot live on one port together.
+func conflicts(ls []*listener) {
+	for i, a := range ls {
+		for _, b := range ls[i+1:] {
+			if a.spec.Port != b.spec.Port {
+				continue
+			}
+			reason := gwv1.ListenerReasonProtocolConflict
+			if a.spec.Protocol == b.spec.Protocol {
+				if a.hostname != b.hostname {
+					continue
+				}
+				reason = gwv1.ListenerReasonHostnameConflict
+			}
+			for x, y := range map[*listener]*listener{a: b, b: a} {
+				x.conflicted = yes(conflicted, string(reason))
+				x.conflicted.message = fmt.Sprintf("listener %s has the same port %d", y.spec.Name, y.spec.Port)
+			}
+		}
+	}
+}
+
+func (s *state) resolveCertificates(l *listener) {
+	if t := l.spec.TLS; t == nil || t.Mode != nil && *t.Mode != gwv1.TLSModeTerminate || len(t.CertificateRefs) == 0 {
+		l.accepted = no(accepted, "UnsupportedTLS", "tls: only mode Terminate with certificateRefs is supported: what is passed through cannot be checked for a token")
+		return
+	}
+	for i, ref := range l.spec.TLS.CertificateRefs {
+		sec, reason, err := s.certificate(l, ref)
+		if err != nil {
+			l.resolved = no(resolved, string(reason), fmt.Sprintf("tls.certificateRefs[%d]: %v", i, err))
+			continue
+		}
+		l.secrets = append(l.secrets, sec)
+	}
+}
+
+func (s *state) certificate(l *listener, ref gwv1.SecretObjectReference) (secret, gwv1.ListenerConditionReason, error) {
+	invalid := gwv1.ListenerReasonInvalidCertificateRef
+	if ref.Group != nil && *ref.Group != "" || ref.Kind != nil && *ref.Kind != "Secret" {
+		return secret{}, invalid, fmt.Errorf("only a core Secret can be named")
+	}
+	key := types.NamespacedName{Namespace: l.gateway.key.Namespace, Name: string(ref.Name)}
+	if ref.Namespace != nil {
+		key.Namespace = string(*ref.Namespace)
+	}
+	if key.Namespace != l.gateway.key.Namespace && !s.granted(reference{
+		fromKind: "Gateway", fromNamespace: l.gateway.key.Namespace, toGroup: "", toKind: "Secret", to: key,
+	}) {
+		return secret{}, gwv1.ListenerReasonRefNotPermitted, fmt.Errorf("Secret %s is in another namespace and no ReferenceGrant there permits it", key)
+	}
+	obj := s.in.Secrets[key]
+	if obj == nil {
+		return secret{}, invalid, fmt.Errorf("Secret %s does not exist", key)
+	}
+	cert, private := obj.Data[corev1.TLSCertKey], obj.Data[corev1.TLSPrivateKeyKey]
+	if err := checkPair(cert, private); err != nil {
+		return secret{}, invalid, fmt.Errorf("Secret %s: tls.crt and tls.key are not a usable pair: %w", key, err)
+	}
+	return secret{name: "tls/" + key.String(), cert: cert, key: private}, "", nil
+}
+
+// checkPair takes what Envoy takes: Go takes more.
+func checkPair(cert, private []byte) error {
+	pair, err := tls.X509KeyPair(cert, private)
+	if err != nil {
+		return err
+	}
+	switch k := pair.PrivateKey.(type) {
+	case *rsa.PrivateKey:
+		if k.N.BitLen() < 2048 {
+			return fmt.Errorf("the RSA key has %d bits: use at least 2048", k.N.BitLen())
+		}
+	case *ecdsa.PrivateKey:
+		if c := k.Curve; c != elliptic.P256() && c != elliptic.P384() && c != elliptic.P521() {
+			return fmt.Errorf("the curve %s is not supported: use P-256, P-384 or P-521", c.Params().Name)
+		}
+	default:
+		return fmt.Errorf("keys of type %T are not supported: use RSA or ECDSA", k)
+	}
+	return nil
+}
+
+// allows reports whether routes of namespace may attach to the listener.
+func (s *state) allows(l *listener, namespace string) bool {
+	from := gwv1.NamespacesFromSame
+	var selector *metav1.LabelSelector
+	if a := l.spec.AllowedRoutes; a != nil && a.Namespaces != nil {
+		if a.Namespaces.From != nil {
+			from = *a.Namespaces.From
+		}
+		selector = a.Namespaces.Selector
+	}
+	switch from {
+	case gwv1.NamespacesFromAll:
+		return true
+	case gwv1.NamespacesFromSame:
+		return namespace == l.gateway.key.Namespace
+	case gwv1.NamespacesFromSelector:
+		sel, err := metav1.LabelSelectorAsSelector(selector)
+		ns := s.in.Namespaces[namespace]
+		return err == nil && ns != nil && sel.Matches(labels.Set(ns.Labels))
+	}
+	return false
+}
+
+// chains groups the serving listeners of a Gateway into Envoy listeners.
+func (g *gateway) chains() map[int32][]lock.Chain {
+	out := map[int32][]lock.Chain{}
+	for _, l := range g.listeners {
+		if !l.serving() {
+			continue
+		}
+		c := lock.Chain{Name: l.chain(), Hostname: l.hostname}
+		for _, sec := range l.secrets {
+			c.Secrets = append(c.Secrets, sec.name)
+		}
+		port := int32(l.spec.Port)
+		if !slices.ContainsFunc(out[port], func(o lock.Chain) bool { return o.Name == c.Name }) {
+			out[port] = append(out[port], c)
+		}
+	}
+	return out
+}
+
+func ptr[T any](v T) *T { return &v }

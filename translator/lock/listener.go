@@ -1,0 +1,96 @@
+package lock
+
+import (
+	"strconv"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// Chain is one filter chain of a listener.
+type Chain struct {
+	// Name is the chain's id, the first half of its scope keys.
+	Name string
+	// Hostname for SNI; "" takes what no other chain takes. TLS only.
+	Hostname string
+	// Secrets are SDS names of certificates; none means plain HTTP.
+	Secrets []string
+}
+
+// ListenerName is the Envoy listener of a port.
+func ListenerName(port int32) string { return "port/" + strconv.Itoa(int(port)) }
+
+// Listener listens on the addresses at port, with one filter chain a Chain.
+func Listener(addresses []string, port int32, chains []Chain) *listenerv3.Listener {
+	l := &listenerv3.Listener{
+		Name:                          ListenerName(port),
+		Address:                       socketAddress(addresses[0], port),
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(32 << 10),
+		// The kernel then refuses a second Envoy on this port.
+		EnableReusePort:        wrapperspb.Bool(false),
+		ListenerFiltersTimeout: durationpb.New(5 * time.Second),
+	}
+	for _, a := range addresses[1:] {
+		l.AdditionalAddresses = append(l.AdditionalAddresses, &listenerv3.AdditionalAddress{Address: socketAddress(a, port)})
+	}
+	for _, c := range chains {
+		fc := &listenerv3.FilterChain{
+			Name: c.Name,
+			Filters: []*listenerv3.Filter{{
+				Name:       "envoy.filters.network.http_connection_manager",
+				ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: toAny(HCM(c.Name, len(c.Secrets) > 0))},
+			}},
+		}
+		if len(c.Secrets) > 0 {
+			fc.TransportSocket = downstreamTLS(c.Secrets)
+			fc.TransportSocketConnectTimeout = durationpb.New(5 * time.Second)
+			if c.Hostname != "" {
+				fc.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: []string{c.Hostname}}
+			}
+			if len(l.ListenerFilters) == 0 {
+				l.ListenerFilters = []*listenerv3.ListenerFilter{{
+					Name:       "envoy.filters.listener.tls_inspector",
+					ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: toAny(&tlsinspectorv3.TlsInspector{})},
+				}}
+			}
+		}
+		l.FilterChains = append(l.FilterChains, fc)
+	}
+	return l
+}
+
+func socketAddress(address string, port int32) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address:       address,
+		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
+	}}}
+}
+
+func downstreamTLS(secrets []string) *corev3.TransportSocket {
+	common := &tlsv3.CommonTlsContext{
+		AlpnProtocols: []string{"h2", "http/1.1"},
+		TlsParams:     &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2},
+	}
+	for _, s := range secrets {
+		common.TlsCertificateSdsSecretConfigs = append(common.TlsCertificateSdsSecretConfigs, &tlsv3.SdsSecretConfig{Name: s, SdsConfig: ads(0)})
+	}
+	return &corev3.TransportSocket{
+		Name:       "envoy.transport_sockets.tls",
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: toAny(&tlsv3.DownstreamTlsContext{CommonTlsContext: common})},
+	}
+}
+
+// Secret is a certificate and its key, for SDS.
+func Secret(name string, cert, key []byte) *tlsv3.Secret {
+	inline := func(b []byte) *corev3.DataSource {
+		return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: b}}
+	}
+	return &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
+		CertificateChain: inline(cert), PrivateKey: inline(key),
+	}}}
+}

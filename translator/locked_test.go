@@ -1,0 +1,268 @@
+package translator
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/breakglass-gateway/breakglass-gateway/xds/snapshot"
+)
+
+// The check below knows nothing of how the translator works. It reads what
+// Envoy would be told and asks of every single thing that can reach a backend
+// whether it is locked. It names the filters itself: a lock that is renamed or
+// left out must fail here.
+
+type fataler interface {
+	Helper()
+	Fatalf(string, ...any)
+}
+
+func mustUnpack[M proto.Message](t fataler, r interface{ UnmarshalTo(proto.Message) error }, m M) M {
+	t.Helper()
+	if err := r.UnmarshalTo(m); err != nil {
+		t.Fatalf("unpack: %v", err)
+	}
+	return m
+}
+
+// checkLocked fails if anything in the snapshot is open without all the locks.
+func checkLocked(t fataler, snap *snapshot.Snapshot, now time.Time) {
+	t.Helper()
+	leases := map[string]time.Time{}
+	jwt := false
+	for k, r := range snap.Resources {
+		switch k.Type {
+		case snapshot.Listener:
+			l := mustUnpack(t, r.Body, &listenerv3.Listener{})
+			if l.GetInternalListener() != nil {
+				leases[k.Name] = r.Expires
+				continue
+			}
+			for _, fc := range l.GetFilterChains() {
+				checkHCM(t, fc)
+			}
+		case snapshot.ExtensionConfig:
+			checkJWT(t, mustUnpack(t, r.Body, &corev3.TypedExtensionConfig{}))
+			jwt = true
+		}
+	}
+	for k, r := range snap.Resources {
+		switch k.Type {
+		case snapshot.Cluster:
+			checkCluster(t, mustUnpack(t, r.Body, &clusterv3.Cluster{}), leases, now)
+		case snapshot.Route:
+			if !jwt {
+				t.Fatalf("routes without a token filter")
+			}
+			checkRouteConfiguration(t, mustUnpack(t, r.Body, &routev3.RouteConfiguration{}), snap, now)
+		}
+	}
+}
+
+// wantFilters is the filter chain, in order.
+var wantFilters = []string{"breakglass.request", "breakglass.fallback", "breakglass.jwt", "breakglass.window", "breakglass.role", "breakglass.end", "envoy.filters.http.router"}
+
+func checkHCM(t fataler, fc *listenerv3.FilterChain) {
+	t.Helper()
+	if len(fc.GetFilters()) != 1 {
+		t.Fatalf("filter chain %s has %d network filters", fc.GetName(), len(fc.GetFilters()))
+	}
+	hcm := mustUnpack(t, fc.GetFilters()[0].GetTypedConfig(), &hcmv3.HttpConnectionManager{})
+	if len(hcm.GetHttpFilters()) != len(wantFilters) {
+		t.Fatalf("filters: %v", hcm.GetHttpFilters())
+	}
+	for i, f := range hcm.GetHttpFilters() {
+		if f.GetName() != wantFilters[i] || f.GetDisabled() || f.GetIsOptional() {
+			t.Fatalf("filter %d is %v, want %s", i, f, wantFilters[i])
+		}
+	}
+	d := hcm.GetHttpFilters()[2].GetConfigDiscovery()
+	if d == nil || d.GetDefaultConfig() != nil || d.GetApplyDefaultConfigWithoutWarming() || d.GetConfigSource().GetInitialFetchTimeout().AsDuration() != 0 {
+		t.Fatalf("the token filter could be missing: %v", d)
+	}
+	for i := 3; i <= 4; i++ {
+		r := mustUnpack(t, hcm.GetHttpFilters()[i].GetTypedConfig(), &rbacv3.RBAC{})
+		if r.GetRules().GetAction() != rbacconfigv3.RBAC_ALLOW || r.GetMatcher() != nil {
+			t.Fatalf("%s does not deny by default: %v", wantFilters[i], r)
+		}
+		for name, p := range r.GetRules().GetPolicies() {
+			if p.GetCondition() == nil {
+				t.Fatalf("%s: policy %s has no condition", wantFilters[i], name)
+			}
+		}
+	}
+}
+
+func checkJWT(t fataler, c *corev3.TypedExtensionConfig) {
+	t.Helper()
+	j := mustUnpack(t, c.GetTypedConfig(), &jwtv3.JwtAuthentication{})
+	if len(j.GetRules()) != 1 || j.GetRules()[0].GetMatch().GetPrefix() != "/" || j.GetBypassCorsPreflight() || j.GetFilterStateRules() != nil {
+		t.Fatalf("a path needs no token: %v", j)
+	}
+	checkRequirement(t, j, j.GetRules()[0].GetRequires())
+	for name, p := range j.GetProviders() {
+		if p.GetForward() || len(p.GetFromHeaders()) != 1 || len(p.GetFromParams()) > 0 || len(p.GetFromCookies()) > 0 || !p.GetRequireExpiration() ||
+			p.GetIssuer() == "" || len(p.GetAudiences()) == 0 || p.GetPayloadInMetadata() != "jwt" || p.GetClockSkewSeconds() != 1 {
+			t.Fatalf("provider %s: %v", name, p)
+		}
+	}
+}
+
+func checkRequirement(t fataler, j *jwtv3.JwtAuthentication, r *jwtv3.JwtRequirement) {
+	t.Helper()
+	switch r := r.GetRequiresType().(type) {
+	case *jwtv3.JwtRequirement_ProviderName:
+		if j.GetProviders()[r.ProviderName] == nil {
+			t.Fatalf("no provider %s", r.ProviderName)
+		}
+	case *jwtv3.JwtRequirement_RequiresAny:
+		for _, x := range r.RequiresAny.GetRequirements() {
+			checkRequirement(t, j, x)
+		}
+	default:
+		t.Fatalf("requirement %T could be met without a token", r)
+	}
+}
+
+func checkCluster(t fataler, c *clusterv3.Cluster, leases map[string]time.Time, now time.Time) {
+	t.Helper()
+	if c.GetName() == "breakglass.original-dst" {
+		return
+	}
+	for _, le := range c.GetLoadAssignment().GetEndpoints() {
+		for _, e := range le.GetLbEndpoints() {
+			lease := e.GetEndpoint().GetAddress().GetEnvoyInternalAddress().GetServerListenerName()
+			if end, ok := leases[lease]; !ok || !now.Before(end) {
+				t.Fatalf("cluster %s reaches %v without a lease that ends (%q until %v)", c.GetName(), e.GetEndpoint(), lease, end)
+			}
+		}
+	}
+}
+
+func checkRouteConfiguration(t fataler, rc *routev3.RouteConfiguration, snap *snapshot.Snapshot, now time.Time) {
+	t.Helper()
+	for _, vh := range rc.GetVirtualHosts() {
+		if len(vh.GetTypedPerFilterConfig()) > 0 || len(vh.GetRequestHeadersToAdd()) > 0 {
+			t.Fatalf("virtual host %s overrides filters", vh.GetName())
+		}
+		last := vh.GetRoutes()[len(vh.GetRoutes())-1]
+		if last.GetMatch().GetPrefix() != "/" || len(last.GetMatch().GetHeaders()) > 0 || last.GetDirectResponse().GetStatus() != 404 {
+			t.Fatalf("virtual host %s does not end in a 404: %v", vh.GetName(), last)
+		}
+		names := map[string]bool{}
+		for _, r := range vh.GetRoutes() {
+			if r.GetName() == "" || names[r.GetName()] {
+				t.Fatalf("route name %q is empty or used twice", r.GetName())
+			}
+			names[r.GetName()] = true
+			checkRoute(t, r, snap, now)
+		}
+	}
+}
+
+func checkRoute(t fataler, r *routev3.Route, snap *snapshot.Snapshot, now time.Time) {
+	t.Helper()
+	meta := r.GetMetadata().GetFilterMetadata()["breakglass.dev"].GetFields()
+	for name := range r.GetTypedPerFilterConfig() {
+		if name != "breakglass.jwt" && name != "breakglass.role" {
+			t.Fatalf("route %s overrides %s", r.GetName(), name)
+		}
+	}
+	if meta["answer"].GetStringValue() == "closed" {
+		if r.GetDirectResponse() == nil || r.GetTypedPerFilterConfig()["breakglass.role"] != nil {
+			t.Fatalf("a closed route reaches something: %v", r)
+		}
+		return
+	}
+	deadline, err := time.Parse(time.RFC3339Nano, meta["deadline"].GetStringValue())
+	if meta["answer"].GetStringValue() != "locked" || err != nil || !now.Before(deadline) || meta["role"].GetStringValue() == "" || len(meta["lifetimes"].GetStructValue().GetFields()) == 0 {
+		t.Fatalf("route %s: %v (%v)", r.GetName(), meta, err)
+	}
+	if r.GetTypedPerFilterConfig()["breakglass.jwt"] != nil {
+		t.Fatalf("route %s overrides the token filter", r.GetName())
+	}
+	per := r.GetTypedPerFilterConfig()["breakglass.role"]
+	if per == nil {
+		t.Fatalf("route %s has no role", r.GetName())
+	}
+	checkRole(t, r.GetName(), mustUnpack(t, per, &rbacv3.RBACPerRoute{}).GetRbac().GetRules())
+	for _, h := range append(r.GetRequestHeadersToAdd(), r.GetResponseHeadersToAdd()...) {
+		checkHeader(t, h.GetHeader().GetKey())
+		if strings.Contains(strings.ReplaceAll(h.GetHeader().GetValue(), "%%", ""), "%") {
+			t.Fatalf("route %s: header value %q is a format string", r.GetName(), h.GetHeader().GetValue())
+		}
+	}
+	for _, h := range r.GetRequestHeadersToRemove() {
+		checkHeader(t, h)
+	}
+	var clusters []string
+	if a := r.GetRoute(); a != nil {
+		clusters = append(clusters, a.GetCluster())
+		for _, w := range a.GetWeightedClusters().GetClusters() {
+			clusters = append(clusters, w.GetName())
+		}
+		if len(a.GetRequestMirrorPolicies()) > 0 || a.GetClusterHeader() != "" {
+			t.Fatalf("route %s: %v", r.GetName(), a)
+		}
+	}
+	for _, c := range clusters {
+		if c != "" && (!strings.HasPrefix(c, "open/") || snap.Resources[snapshot.Key{Type: snapshot.Cluster, Name: c}] == nil) {
+			t.Fatalf("route %s goes to cluster %q", r.GetName(), c)
+		}
+	}
+}
+
+func checkHeader(t fataler, name string) {
+	t.Helper()
+	n := strings.ToLower(name)
+	if strings.HasPrefix(n, "x-envoy") || strings.HasPrefix(n, "x-breakglass") || n == "authorization" || strings.HasPrefix(n, ":") || n == "host" {
+		t.Fatalf("a route touches header %q", name)
+	}
+}
+
+// checkRole: one ALLOW policy, and every way in names an issuer and a claim.
+func checkRole(t fataler, route string, rules *rbacconfigv3.RBAC) {
+	t.Helper()
+	if rules.GetAction() != rbacconfigv3.RBAC_ALLOW || len(rules.GetPolicies()) != 1 {
+		t.Fatalf("route %s: role rules %v", route, rules)
+	}
+	for _, p := range rules.GetPolicies() {
+		if len(p.GetPrincipals()) != 1 || len(p.GetPrincipals()[0].GetOrIds().GetIds()) == 0 {
+			t.Fatalf("route %s: principals %v", route, p.GetPrincipals())
+		}
+		for _, grant := range p.GetPrincipals()[0].GetOrIds().GetIds() {
+			all := grant.GetAndIds().GetIds()
+			if len(all) < 3 {
+				t.Fatalf("route %s: a grant without issuer, audience and claim: %v", route, grant)
+			}
+			for i, c := range all {
+				m := c.GetSourcedMetadata().GetMetadataMatcher()
+				if m.GetFilter() != "envoy.filters.http.jwt_authn" || m.GetInvert() || len(m.GetPath()) < 2 || m.GetPath()[0].GetKey() != "jwt" ||
+					len(m.GetValue().GetOrMatch().GetValueMatchers()) == 0 || i == 0 && m.GetPath()[1].GetKey() != "iss" || i == 1 && m.GetPath()[1].GetKey() != "aud" {
+					t.Fatalf("route %s: claim %v", route, c)
+				}
+			}
+		}
+	}
+}
+
+func TestGoldenCasesAreLocked(t *testing.T) {
+	for _, name := range []string{"httproute-live", "dormant-keeps-its-place", "refused-routes", "https"} {
+		now := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
+		out := settle(t, load(t, "testdata/"+name+"/in.yaml", now), nil)
+		for _, g := range out.Gateways {
+			checkLocked(t, g.Snapshot, now)
+		}
+	}
+}

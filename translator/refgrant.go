@@ -1,0 +1,33 @@
+package translator
+
+import (
+	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// reference is a reference across namespaces, from a Gateway API object.
+type reference struct {
+	fromKind, fromNamespace string
+	toGroup, toKind         string
+	to                      types.NamespacedName
+}
+
+// granted reports whether a ReferenceGrant in the target's namespace permits r.
+func (s *state) granted(r reference) bool {
+	for key, grant := range s.in.ReferenceGrants {
+		if key.Namespace != r.to.Namespace {
+			continue
+		}
+		from, to := false, false
+		for _, f := range grant.Spec.From {
+			from = from || string(f.Group) == gwv1.GroupName && string(f.Kind) == r.fromKind && string(f.Namespace) == r.fromNamespace
+		}
+		for _, t := range grant.Spec.To {
+			to = to || string(t.Group) == r.toGroup && string(t.Kind) == r.toKind && (t.Name == nil || string(*t.Name) == r.to.Name)
+		}
+		if from && to {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,155 @@
+package translator
+
+import (
+	"fmt"
+	"time"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
+)
+
+// rule is one rule of an HTTPRoute.
+type rule struct {
+	route    *route
+	index    int
+	key      string // its name, or its index
+	spec     *gwv1.HTTPRouteRule
+	matches  []match
+	filters  filters
+	backends []backend
+	// broken: a backendRef cannot be resolved, and the rule answers 500.
+	broken bool
+}
+
+// resolveRules reads the rules of a route. What is not supported refuses the
+// whole route: half a route is not what was reviewed.
+func (s *state) resolveRules(r *route) {
+	r.resolved = yes(string(gwv1.RouteConditionResolvedRefs), string(gwv1.RouteReasonResolvedRefs))
+	for i := range r.obj.Spec.Rules {
+		spec := &r.obj.Spec.Rules[i]
+		ru := &rule{route: r, index: i, key: fmt.Sprintf("#%d", i), spec: spec}
+		if spec.Name != nil {
+			ru.key = string(*spec.Name)
+		}
+		ru.matches = readMatches(spec.Matches)
+		refuse := func(err error) {
+			if err != nil && r.unsupported == "" {
+				r.unsupported = fmt.Sprintf("spec.rules[%d].%v", i, err)
+			}
+		}
+		var err error
+		ru.filters, err = readFilters(spec.Filters)
+		refuse(err)
+		refuse(unsupportedRule(spec))
+		refuse(r.uniqueName(spec))
+		for j, m := range ru.matches {
+			if m.invalid != nil {
+				refuse(fmt.Errorf("matches[%d].%w", j, m.invalid))
+			}
+		}
+		if spec.Timeouts != nil {
+			refuse(checkTimeouts(spec.Timeouts))
+		}
+		s.resolveBackends(ru)
+		if err == nil {
+			refuse(ru.tryAction())
+		}
+		r.rules = append(r.rules, ru)
+	}
+}
+
+// tryAction asks the rules that Envoy itself states for its API, so that a value
+// Envoy would reject refuses this route and not its whole hostname.
+func (ru *rule) tryAction() error {
+	for _, m := range ru.matches {
+		if err := ru.action("try", m).Validate(); err != nil {
+			return fmt.Errorf("filters: Envoy would reject this: %w", err)
+		}
+	}
+	return nil
+}
+
+// uniqueName: an activation names a rule by its name, so that two of one name
+// would open together.
+func (r *route) uniqueName(spec *gwv1.HTTPRouteRule) error {
+	for _, other := range r.rules {
+		if spec.Name != nil && other.spec.Name != nil && *spec.Name == *other.spec.Name {
+			return fmt.Errorf("name: %q is the name of spec.rules[%d] too: give each rule its own", *spec.Name, other.index)
+		}
+	}
+	return nil
+}
+
+func unsupportedRule(spec *gwv1.HTTPRouteRule) error {
+	switch {
+	case spec.SessionPersistence != nil:
+		return fmt.Errorf("sessionPersistence is not supported: remove it")
+	case spec.Retry != nil:
+		return fmt.Errorf("retry is not supported yet: remove it")
+	}
+	for i, b := range spec.BackendRefs {
+		if len(b.Filters) > 0 {
+			return fmt.Errorf("backendRefs[%d].filters is not supported yet: use spec.rules[].filters", i)
+		}
+	}
+	return nil
+}
+
+func checkTimeouts(t *gwv1.HTTPRouteTimeouts) error {
+	request, backend := durationOr(t.Request, 0), durationOr(t.BackendRequest, 0)
+	if request > 0 && backend > request {
+		return fmt.Errorf("timeouts.backendRequest %s is longer than timeouts.request %s", backend, request)
+	}
+	return nil
+}
+
+// timeout of a forwarded request. 0 is none: the deadline and the token bound
+// every stream, and an SRE's stream must not end after Envoy's default 15 s.
+func (ru *rule) timeout() *durationpb.Duration {
+	var d time.Duration
+	if t := ru.spec.Timeouts; t != nil {
+		d = durationOr(t.Request, 0)
+		if b := durationOr(t.BackendRequest, 0); b > 0 && (d == 0 || b < d) {
+			d = b // without retries both bound the same thing
+		}
+	}
+	return durationpb.New(d)
+}
+
+// action is what the rule does with a request that has passed the locks.
+func (ru *rule) action(opening string, m match) lock.Action {
+	do := lock.Action{
+		RequestAdd: ru.filters.requestAdd, RequestRemove: ru.filters.requestRemove,
+		ResponseAdd: ru.filters.responseAdd, ResponseRemove: ru.filters.responseRemove,
+	}
+	switch {
+	case ru.filters.redirect != nil:
+		do.Redirect = ru.filters.redirectAction(m)
+	case ru.broken || totalWeight(ru.backends) == 0:
+		do.Status = 500
+	default:
+		do.Forward = ru.forward(opening)
+		ru.filters.rewriteTo(do.Forward, m)
+	}
+	return do
+}
+
+func (ru *rule) forward(opening string) *routev3.RouteAction {
+	a := &routev3.RouteAction{Timeout: ru.timeout()}
+	var weighted []*routev3.WeightedCluster_ClusterWeight
+	for i, b := range ru.backends {
+		if b.weight > 0 {
+			weighted = append(weighted, &routev3.WeightedCluster_ClusterWeight{Name: lock.ClusterName(opening, i), Weight: wrapperspb.UInt32(uint32(b.weight))})
+		}
+	}
+	if len(weighted) == 1 {
+		a.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: weighted[0].GetName()}
+		return a
+	}
+	a.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: &routev3.WeightedCluster{Clusters: weighted}}
+	return a
+}

@@ -1,0 +1,152 @@
+// Package translator turns objects, facts on record and a time into what each
+// Gateway's Envoy should have, the status of every object, the facts to
+// record, and the next instant at which any of that changes by time alone.
+//
+// It is pure: no I/O, no clock, no globals that change. Config and status come
+// out of the same call, so they cannot disagree. What it cannot resolve it
+// leaves out and says so; it never guesses towards open.
+package translator
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
+	"github.com/breakglass-gateway/breakglass-gateway/xds/snapshot"
+)
+
+// Objects is the configuration: plain maps that a test can write by hand.
+type Objects struct {
+	Namespaces      map[string]*corev1.Namespace
+	GatewayClasses  map[string]*gwv1.GatewayClass
+	Gateways        map[types.NamespacedName]*gwv1.Gateway
+	HTTPRoutes      map[types.NamespacedName]*gwv1.HTTPRoute
+	ReferenceGrants map[types.NamespacedName]*gwv1.ReferenceGrant
+	Services        map[types.NamespacedName]*corev1.Service
+	EndpointSlices  map[types.NamespacedName]*discoveryv1.EndpointSlice
+	Secrets         map[types.NamespacedName]*corev1.Secret
+	ConfigMaps      map[types.NamespacedName]*corev1.ConfigMap
+	Policies        map[string]*v1alpha1.EmergencyPolicy
+	Activations     map[types.NamespacedName]*v1alpha1.Activation
+}
+
+// Input is everything a translation depends on.
+type Input struct {
+	Objects
+	Now time.Time
+	// ClockBehind is how far the clock that Envoy reads is behind Now. Deadlines
+	// are written for Envoy's clock.
+	ClockBehind time.Duration
+	// FirstStart: see activation.Input.
+	FirstStart  bool
+	RequestedBy map[types.NamespacedName]string
+	Requests    map[types.NamespacedName]activation.Record
+	Records     map[types.NamespacedName]activation.Record
+	Revocations map[types.NamespacedName]activation.Revocation
+	// RemoteKeys are the fetched key sets, by policy and issuer.
+	RemoteKeys map[jwks.Key]jwks.Result
+	// Delivery is what each Gateway's Envoy has acknowledged. A missing entry:
+	// nothing.
+	Delivery map[types.NamespacedName]snapshot.Delivery
+}
+
+// Gateway is what one Gateway's Envoy should have.
+type Gateway struct {
+	Snapshot *snapshot.Snapshot
+	// LastDeadline is until when it can serve anything. Zero: nothing is open.
+	LastDeadline time.Time
+}
+
+// Statuses of every object, each by its key.
+type Statuses struct {
+	GatewayClasses map[string]gwv1.GatewayClassStatus
+	Gateways       map[types.NamespacedName]gwv1.GatewayStatus
+	HTTPRoutes     map[types.NamespacedName]gwv1.HTTPRouteStatus
+	Policies       map[string]v1alpha1.EmergencyPolicyStatus
+	Activations    map[types.NamespacedName]v1alpha1.ActivationStatus
+}
+
+// IssuerKeys tells what is known of an issuer's keys.
+type IssuerKeys struct {
+	Name string
+	Keys int
+	// Digest of the keys in use, "" for none.
+	Digest  string
+	Error   string
+	Offline bool
+	Stale   bool
+}
+
+// Result is what a translation yields.
+type Result struct {
+	// Gateways that should have an Envoy.
+	Gateways map[types.NamespacedName]*Gateway
+	Statuses Statuses
+	// Facts to record, in order. See activation.Fact.
+	Facts []activation.Fact
+	// Issuers of each policy, in the order of its spec.
+	Issuers map[string][]IssuerKeys
+	// Records as they are after the facts.
+	Records map[types.NamespacedName]activation.Record
+	// Next is when to translate again if nothing else happens. Zero: no need.
+	Next time.Time
+}
+
+// state is one translation in progress: each step reads what the steps before
+// it have left, and nothing else.
+type state struct {
+	in       Input
+	policies map[string]*policy
+	classes  map[string]*class
+	gateways []*gateway
+	routes   map[types.NamespacedName]*route
+	slices   map[types.NamespacedName][]*discoveryv1.EndpointSlice
+	plan     *activation.Plan
+	excluded map[types.NamespacedName]string   // routes that Envoy refused, and why
+	shadows  map[types.NamespacedName][]string // matches that an equal one of another route comes before
+	out      *Result
+}
+
+// Translate does it all.
+func Translate(in Input) *Result {
+	s := &state{in: in, excluded: map[types.NamespacedName]string{}, shadows: map[types.NamespacedName][]string{}, out: &Result{
+		Gateways: map[types.NamespacedName]*Gateway{},
+		Issuers:  map[string][]IssuerKeys{},
+		Statuses: Statuses{
+			GatewayClasses: map[string]gwv1.GatewayClassStatus{},
+			Gateways:       map[types.NamespacedName]gwv1.GatewayStatus{},
+			HTTPRoutes:     map[types.NamespacedName]gwv1.HTTPRouteStatus{},
+			Policies:       map[string]v1alpha1.EmergencyPolicyStatus{},
+		},
+	}}
+	s.resolvePolicies()
+	s.resolveClasses()
+	s.resolveGateways()
+	s.indexEndpoints()
+	s.resolveRoutes()
+	s.decide()
+	for _, g := range s.gateways {
+		s.build(g)
+	}
+	s.out.Statuses.Activations = s.plan.Complete(s.served)
+	s.out.Facts = s.plan.Facts
+	s.out.Records = s.plan.Records()
+	s.wake(s.plan.Next)
+	s.writeStatuses()
+	return s.out
+}
+
+func (s *state) wake(t time.Time) {
+	if !t.IsZero() && (s.out.Next.IsZero() || t.Before(s.out.Next)) {
+		s.out.Next = t
+	}
+}
+
+// forEnvoy is t on the clock that Envoy reads.
+func (s *state) forEnvoy(t time.Time) time.Time { return t.Add(-s.in.ClockBehind) }

@@ -1,0 +1,203 @@
+package xds
+
+import (
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/breakglass-gateway/breakglass-gateway/xds/snapshot"
+)
+
+// maxMessage bounds what is kept of Envoy's words about one resource, in bytes.
+const maxMessage = 1 << 10
+
+type rejection struct{ version, message string }
+
+// maxTried bounds the versions of one resource whose answer is remembered.
+const maxTried = 64
+
+// answers are what Envoy said of versions of one resource, the oldest first.
+type answers struct {
+	versions []string
+	refused  map[string]string // version -> message, "" if it was taken
+}
+
+// tried remembers an answer.
+func (v *view) tried(k snapshot.Key, version, refused string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	a := v.answers[k]
+	if a == nil {
+		a = &answers{refused: map[string]string{}}
+		v.answers[k] = a
+	}
+	if _, known := a.refused[version]; !known {
+		a.versions = append(a.versions, version)
+	}
+	a.refused[version] = refused
+	if len(a.versions) > maxTried {
+		delete(a.refused, a.versions[0])
+		a.versions = a.versions[1:]
+	}
+	v.changed = true
+}
+
+// view is what one stream has learned of its Envoy. The stream writes it, any
+// goroutine reads it. Each stream has its own, so that one that was superseded
+// cannot speak for its successor.
+type view struct {
+	mu       sync.RWMutex
+	acked    map[snapshot.Key]string
+	rejected map[snapshot.Key]rejection
+	answers  map[snapshot.Key]*answers // of RouteConfigurations
+	gone     keySet                    // of acked, those whose removal was sent
+	changed  bool                      // since the last takeChanged
+}
+
+func newView() *view {
+	return &view{acked: map[snapshot.Key]string{}, rejected: map[snapshot.Key]rejection{}, answers: map[snapshot.Key]*answers{}, gone: keySet{}}
+}
+
+// setAcked records the acknowledged version of k, "" for none.
+func (v *view) setAcked(k snapshot.Key, version string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.gone, k)
+	if v.acked[k] == version {
+		return
+	}
+	v.changed = true
+	if version == "" {
+		delete(v.acked, k)
+		return
+	}
+	v.acked[k] = version
+}
+
+// setGone records that the removal of k was sent.
+func (v *view) setGone(k snapshot.Key) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, ok := v.acked[k]; ok {
+		v.gone[k] = struct{}{}
+	}
+}
+
+// setRejected records why a version of k is not in Envoy; an empty version
+// clears it.
+func (v *view) setRejected(k snapshot.Key, version, message string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	r := rejection{version, message}
+	if v.rejected[k] == r {
+		return
+	}
+	if version == "" {
+		if _, ok := v.rejected[k]; !ok {
+			return
+		}
+		delete(v.rejected, k)
+	} else {
+		v.rejected[k] = r
+	}
+	v.changed = true
+}
+
+func (v *view) takeChanged() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	c := v.changed
+	v.changed = false
+	return c
+}
+
+// delivery finds the view of the node's stream at each call, so that it stays
+// right across reconnects.
+type delivery struct {
+	s  *Server
+	id string
+}
+
+func (d delivery) view() (*view, *snapshot.Snapshot) {
+	d.s.mu.RLock()
+	defer d.s.mu.RUnlock()
+	if n := d.s.nodes[d.id]; n != nil && n.stream != nil {
+		return n.stream.view, n.want
+	}
+	return nil, nil
+}
+
+// Connected implements snapshot.Delivery.
+func (d delivery) Connected() bool {
+	v, _ := d.view()
+	return v != nil
+}
+
+// Acked implements snapshot.Delivery. While no Envoy is connected nobody knows
+// what it holds, and Acked returns "". So it does for a resource that is wanted
+// again while its removal is under way, from the Set on that wants it.
+func (d delivery) Acked(k snapshot.Key) string {
+	v, want := d.view()
+	if v == nil {
+		return ""
+	}
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if _, gone := v.gone[k]; gone && want != nil && want.Resources[k] != nil {
+		return ""
+	}
+	return v.acked[k]
+}
+
+// Rejected implements snapshot.Delivery. A resource is also rejected while a
+// need of it is: the message names the need.
+func (d delivery) Rejected(k snapshot.Key) (version, message string) {
+	v, _ := d.view()
+	if v == nil {
+		return "", ""
+	}
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	r := v.rejected[k]
+	return r.version, r.message
+}
+
+// Tried implements snapshot.Delivery, for RouteConfigurations.
+func (d delivery) Tried(k snapshot.Key, version string) (answered bool, refused string) {
+	v, _ := d.view()
+	if v == nil {
+		return false, ""
+	}
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	a := v.answers[k]
+	if a == nil {
+		return false, ""
+	}
+	refused, answered = a.refused[version]
+	return answered, refused
+}
+
+// bound makes foreign words fit for statuses, logs and terminals: at most
+// maxMessage bytes, on one line, printable.
+func bound(s string) string {
+	if len(s) > 4*maxMessage {
+		s = s[:4*maxMessage] // do not map what is cut off anyway
+	}
+	s = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	const more = "..."
+	if len(s) <= maxMessage {
+		return s
+	}
+	cut := maxMessage - len(more)
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + more
+}
