@@ -3,7 +3,9 @@ package xds
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -265,13 +267,16 @@ func TestAnEnvoyThatAnswersNothingIsCutOff(t *testing.T) {
 // Requests that no Envoy sends are survived, and the books stay right.
 func TestForeignRequestsDoNoHarm(t *testing.T) {
 	for name, shortest := range map[string]int{"leases end": -500, "leases last": 1_000_000_000} {
-		t.Run(name, func(t *testing.T) { playForeign(t, shortest) })
+		// 132, 306 and 494 once left a scope behind whose wildcard need was given up.
+		for _, seed := range []uint64{1, 2, 3, 132, 306, 494} {
+			t.Run(fmt.Sprint(name, " ", seed), func(t *testing.T) { playForeign(t, shortest, seed) })
+		}
 	}
 }
 
-func playForeign(t *testing.T, shortest int) {
+func playForeign(t *testing.T, shortest int, seed uint64) {
 	s := newStream(newView(), &counters{}, quiet, DefaultAckTimeout)
-	r := rand.New(rand.NewPCG(1, 2))
+	r := rand.New(rand.NewPCG(seed, 2))
 	pick := func(of ...string) string { return of[r.IntN(len(of))] }
 	names := func() []string {
 		var out []string
@@ -281,7 +286,7 @@ func playForeign(t *testing.T, shortest int) {
 		return out
 	}
 	now := time.Unix(1000, 0)
-	for range 20_000 {
+	for step := range 20_000 {
 		now = now.Add(time.Duration(r.IntN(300)) * time.Millisecond)
 		switch r.IntN(4) {
 		case 0:
@@ -303,7 +308,7 @@ func playForeign(t *testing.T, shortest int) {
 				ResourceNamesSubscribe:   names(),
 				ResourceNamesUnsubscribe: names(),
 				InitialResourceVersions:  map[string]string{pick("a", "b", ""): pick("", "v")},
-				ResponseNonce:            pick("", "1", "-1", "999999999999999999999", nonceOf(s), nonceOf(s), nonceOf(s)),
+				ResponseNonce:            pick("", "1", "-1", "999999999999999999999", nonceOf(s, r), nonceOf(s, r), nonceOf(s, r)),
 			}
 			if r.IntN(3) == 0 {
 				req.ErrorDetail = &statuspb.Status{Message: pick("", "no", strings.Repeat("x", 5000))}
@@ -316,7 +321,7 @@ func playForeign(t *testing.T, shortest int) {
 		if shortest > 0 {
 			s.tick(now)
 			if problem := books(s); problem != "" {
-				t.Fatal(problem)
+				t.Fatal(step, problem)
 			}
 		}
 	}
@@ -380,9 +385,10 @@ func books(s *stream) string {
 	return ""
 }
 
-func nonceOf(s *stream) string {
-	for n := range s.inflight {
-		return n
+func nonceOf(s *stream, r *rand.Rand) string {
+	all := slices.Sorted(maps.Keys(s.inflight))
+	if len(all) == 0 {
+		return ""
 	}
-	return ""
+	return all[r.IntN(len(all))]
 }

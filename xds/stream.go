@@ -276,12 +276,7 @@ func (s *stream) again(k snapshot.Key) {
 func (s *stream) unsubscribe(typ string, sub *subscription, names []string) {
 	for _, name := range names {
 		if name == "*" {
-			sub.wildcard = false
-			for k := range s.held {
-				if k.Type == typ && !s.subscribed(k) {
-					s.forget(k)
-				}
-			}
+			s.unsubscribeAll(typ, sub)
 			continue
 		}
 		delete(sub.names, name)
@@ -291,6 +286,26 @@ func (s *stream) unsubscribe(typ string, sub *subscription, names []string) {
 			continue
 		}
 		s.forget(k)
+	}
+}
+
+func (s *stream) unsubscribeAll(typ string, sub *subscription) {
+	sub.wildcard = false
+	for k := range s.held {
+		if k.Type == typ && !s.subscribed(k) {
+			s.forget(k)
+		}
+	}
+	if s.want == nil {
+		return
+	}
+	// What waits for a resource that Envoy is not subscribed to any more and never
+	// got may be ready without it.
+	for k := range s.want.Resources {
+		if k.Type == typ && !s.subscribed(k) {
+			s.mark(k)
+			s.markWaiters(k)
+		}
 	}
 }
 
