@@ -18,13 +18,8 @@ import (
 type backend struct {
 	weight int32
 	lock.Backend
-}
-
-func totalWeight(bs []backend) (n int64) {
-	for _, b := range bs {
-		n += int64(b.weight)
-	}
-	return n
+	// broken: it cannot be resolved, and answers 500 to its share of the requests.
+	broken bool
 }
 
 func (s *state) indexEndpoints() {
@@ -37,9 +32,8 @@ func (s *state) indexEndpoints() {
 	}
 }
 
-// resolveBackends resolves the backendRefs of a rule. One that cannot be
-// resolved breaks the rule: it answers 500, which is what Gateway API asks for,
-// and never the rest of its backends.
+// resolveBackends resolves the backendRefs of a rule, and tells of each that
+// cannot be resolved. The reason is that of the first.
 func (s *state) resolveBackends(ru *rule) {
 	for i, ref := range ru.spec.BackendRefs {
 		b := backend{weight: 1}
@@ -51,8 +45,12 @@ func (s *state) resolveBackends(ru *rule) {
 			b.Backend, reason, err = s.endpoints(svc, ref.Port)
 		}
 		if err != nil {
-			ru.broken = true
-			ru.route.resolved = no(string(gwv1.RouteConditionResolvedRefs), string(reason), fmt.Sprintf("spec.rules[%d].backendRefs[%d]: %v", ru.index, i, err))
+			b.broken = true
+			message := fmt.Sprintf("spec.rules[%d].backendRefs[%d]: %v", ru.index, i, err)
+			if was := ru.route.resolved; !was.ok() {
+				reason, message = gwv1.RouteConditionReason(was.reason), was.message+"; "+message
+			}
+			ru.route.resolved = no(string(gwv1.RouteConditionResolvedRefs), string(reason), message)
 		}
 		ru.backends = append(ru.backends, b)
 	}

@@ -97,6 +97,9 @@ func (b *builder) leases() {
 		b.last = later(b.last, later(w.Deadline, deadline))
 		ru := r.rule(wk.Rule)
 		for i, be := range ru.backends {
+			if be.broken {
+				continue
+			}
 			b.add(snapshot.Cluster, lock.ClusterName(w.Opening, i), lock.Cluster(w.Opening, i, be.Backend), r.owner())
 		}
 	}
@@ -216,7 +219,7 @@ func (b *builder) routeConfiguration(chain, name string, hosts []string) {
 
 // route makes the Envoy route of an entry: open if its window is, else a 404 in
 // its place.
-func (b *builder) route(e entry, needs map[snapshot.Key]bool) lock.Route {
+func (b *builder) route(e entry, at origin, needs map[snapshot.Key]bool) lock.Route {
 	r := e.rule.route
 	wk := activation.WindowKey{Route: r.key, Rule: e.rule.key}
 	w := b.plan.Windows[wk]
@@ -229,7 +232,7 @@ func (b *builder) route(e entry, needs map[snapshot.Key]bool) lock.Route {
 		Route: r.key.String(), Rule: e.rule.key, Opening: w.Opening,
 		Activations: w.Activations, Incidents: w.Incidents,
 	}
-	open := l.Open(e.name(), e.match.envoy(), e.rule.action(w.Opening, e.match))
+	open := l.Open(e.name(), e.match.envoy(), e.rule.action(w.Opening, e.match, at))
 	if open.Open() {
 		for _, k := range windowNeeds(w, e.rule) {
 			needs[k] = true
@@ -245,8 +248,10 @@ func (e entry) name() string {
 // windowNeeds are the resources without which an open rule would answer 503.
 func windowNeeds(w *activation.Window, ru *rule) []snapshot.Key {
 	keys := []snapshot.Key{{Type: snapshot.Listener, Name: lock.LeaseName(w.Opening)}}
-	for i := range ru.backends {
-		keys = append(keys, snapshot.Key{Type: snapshot.Cluster, Name: lock.ClusterName(w.Opening, i)})
+	for i, be := range ru.backends {
+		if !be.broken {
+			keys = append(keys, snapshot.Key{Type: snapshot.Cluster, Name: lock.ClusterName(w.Opening, i)})
+		}
 	}
 	return keys
 }

@@ -42,7 +42,7 @@ func (d *hostDraft) make() *snapshot.Resource {
 		for _, e := range d.entries(h) {
 			switch d.forms[e.rule.route] {
 			case asIs:
-				vh.Routes = append(vh.Routes, d.route(e, needs))
+				vh.Routes = append(vh.Routes, d.route(e, d.origin(), needs))
 			case closed:
 				vh.Routes = append(vh.Routes, lock.Closed(e.name(), e.match.envoy(), 404))
 			}
@@ -58,6 +58,17 @@ func (d *hostDraft) make() *snapshot.Resource {
 		return cmp.Or(cmp.Compare(x.Type, y.Type), cmp.Compare(x.Name, y.Name))
 	})
 	return rc
+}
+
+// origin of the requests that come this way: all listeners of a chain have one
+// port and protocol.
+func (d *hostDraft) origin() origin {
+	for _, l := range d.gateway.listeners {
+		if l.chain() == d.chain {
+			return origin{l.tls(), l.spec.Port}
+		}
+	}
+	return origin{}
 }
 
 // entries of a host in order of precedence.

@@ -7,8 +7,15 @@ import (
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
+// origin is where a request has come in: what a redirect does not name stays
+// the same.
+type origin struct {
+	tls  bool
+	port int32
+}
+
 // redirectAction answers with a redirect. It too is behind the locks.
-func (f filters) redirectAction(m match) *routev3.RedirectAction {
+func (f filters) redirectAction(m match, at origin) *routev3.RedirectAction {
 	spec := f.redirect
 	a := &routev3.RedirectAction{ResponseCode: redirectCode(spec.StatusCode)}
 	if spec.Scheme != nil {
@@ -17,14 +24,7 @@ func (f filters) redirectAction(m match) *routev3.RedirectAction {
 	if spec.Hostname != nil {
 		a.HostRedirect = string(*spec.Hostname)
 	}
-	switch {
-	case spec.Port != nil:
-		a.PortRedirect = uint32(*spec.Port)
-	case spec.Scheme != nil && strings.EqualFold(*spec.Scheme, "https"):
-		a.PortRedirect = 443
-	case spec.Scheme != nil && strings.EqualFold(*spec.Scheme, "http"):
-		a.PortRedirect = 80
-	}
+	a.PortRedirect = redirectPort(spec, at)
 	if p := spec.Path; p != nil {
 		switch {
 		case p.Type == gwv1.FullPathHTTPPathModifier && p.ReplaceFullPath != nil:
@@ -34,6 +34,31 @@ func (f filters) redirectAction(m match) *routev3.RedirectAction {
 		}
 	}
 	return a
+}
+
+// redirectPort is the port in the Location: the one that is named, else that of
+// the scheme that is named, else the listener's own. 0 is none: the port that
+// the scheme has anyway. Envoy knows no port itself, it strips that of the host.
+func redirectPort(spec *gwv1.HTTPRequestRedirectFilter, at origin) uint32 {
+	tls := at.tls
+	if spec.Scheme != nil {
+		tls = strings.EqualFold(*spec.Scheme, "https")
+	}
+	standard := int32(80)
+	if tls {
+		standard = 443
+	}
+	port := at.port
+	switch {
+	case spec.Port != nil:
+		port = int32(*spec.Port)
+	case spec.Scheme != nil:
+		port = standard
+	}
+	if port == standard {
+		return 0
+	}
+	return uint32(port)
 }
 
 func redirectCode(code *int) routev3.RedirectAction_RedirectResponseCode {

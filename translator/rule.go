@@ -2,6 +2,7 @@ package translator
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -21,8 +22,6 @@ type rule struct {
 	matches  []match
 	filters  filters
 	backends []backend
-	// broken: a backendRef cannot be resolved, and the rule answers 500.
-	broken bool
 }
 
 // resolveRules reads the rules of a route. What is not supported refuses the
@@ -66,7 +65,7 @@ func (s *state) resolveRules(r *route) {
 // Envoy would reject refuses this route and not its whole hostname.
 func (ru *rule) tryAction() error {
 	for _, m := range ru.matches {
-		if err := ru.action("try", m).Validate(); err != nil {
+		if err := ru.action("try", m, origin{port: 1}).Validate(); err != nil {
 			return fmt.Errorf("filters: Envoy would reject this: %w", err)
 		}
 	}
@@ -121,15 +120,15 @@ func (ru *rule) timeout() *durationpb.Duration {
 }
 
 // action is what the rule does with a request that has passed the locks.
-func (ru *rule) action(opening string, m match) lock.Action {
+func (ru *rule) action(opening string, m match, at origin) lock.Action {
 	do := lock.Action{
 		RequestAdd: ru.filters.requestAdd, RequestRemove: ru.filters.requestRemove,
 		ResponseAdd: ru.filters.responseAdd, ResponseRemove: ru.filters.responseRemove,
 	}
 	switch {
 	case ru.filters.redirect != nil:
-		do.Redirect = ru.filters.redirectAction(m)
-	case ru.broken || totalWeight(ru.backends) == 0:
+		do.Redirect = ru.filters.redirectAction(m, at)
+	case !ru.reaches():
 		do.Status = 500
 	default:
 		do.Forward = ru.forward(opening)
@@ -138,13 +137,27 @@ func (ru *rule) action(opening string, m match) lock.Action {
 	return do
 }
 
+// reaches reports whether any request reaches a backend.
+func (ru *rule) reaches() bool {
+	return slices.ContainsFunc(ru.backends, func(b backend) bool { return b.weight > 0 && !b.broken })
+}
+
+// forward balances over the backends. A backendRef that cannot be resolved
+// answers 500 to its own share of the requests, as Gateway API asks for: its
+// cluster is one that never exists.
 func (ru *rule) forward(opening string) *routev3.RouteAction {
 	a := &routev3.RouteAction{Timeout: ru.timeout()}
 	var weighted []*routev3.WeightedCluster_ClusterWeight
 	for i, b := range ru.backends {
-		if b.weight > 0 {
-			weighted = append(weighted, &routev3.WeightedCluster_ClusterWeight{Name: lock.ClusterName(opening, i), Weight: wrapperspb.UInt32(uint32(b.weight))})
+		if b.weight == 0 {
+			continue
 		}
+		name := lock.ClusterName(opening, i)
+		if b.broken {
+			name = lock.NoCluster
+			a.ClusterNotFoundResponseCode = routev3.RouteAction_INTERNAL_SERVER_ERROR
+		}
+		weighted = append(weighted, &routev3.WeightedCluster_ClusterWeight{Name: name, Weight: wrapperspb.UInt32(uint32(b.weight))})
 	}
 	if len(weighted) == 1 {
 		a.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: weighted[0].GetName()}

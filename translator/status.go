@@ -120,7 +120,7 @@ func (s *state) remarks(r *route) string {
 			continue
 		}
 		for i, b := range ru.backends {
-			if b.weight > 0 && len(b.Endpoints) == 0 && !ru.broken {
+			if b.weight > 0 && len(b.Endpoints) == 0 && !b.broken {
 				ref := ru.spec.BackendRefs[i]
 				namespace := r.key.Namespace
 				if ref.Namespace != nil {

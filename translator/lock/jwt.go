@@ -27,7 +27,7 @@ type Issuer struct {
 // noIssuer stands where a policy has no usable key. Nothing can satisfy it: its
 // keys would have to be fetched from a cluster that does not exist. A token
 // requirement is thus never absent (an empty jwt_authn is open).
-const noIssuer = "breakglass.none"
+const noIssuer = NoCluster
 
 // JWT is the token filter. Every path needs a token of one of the issuers;
 // closed routes are exempt by name, and reach nothing.

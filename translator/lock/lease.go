@@ -75,6 +75,10 @@ type Backend struct {
 	HTTP2 bool
 }
 
+// NoCluster is the name of a cluster that never exists. What leads there reaches
+// nothing.
+const NoCluster = "breakglass.none"
+
 // ClusterName is the outer cluster of an opening's nth backend.
 func ClusterName(opening string, n int) string { return fmt.Sprintf("open/%s/%d", opening, n) }
 
