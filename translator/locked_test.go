@@ -114,7 +114,7 @@ func checkJWT(t fataler, c *corev3.TypedExtensionConfig) {
 	checkRequirement(t, j, j.GetRules()[0].GetRequires())
 	for name, p := range j.GetProviders() {
 		if p.GetForward() || len(p.GetFromHeaders()) != 1 || len(p.GetFromParams()) > 0 || len(p.GetFromCookies()) > 0 || !p.GetRequireExpiration() ||
-			p.GetIssuer() == "" || len(p.GetAudiences()) == 0 || p.GetPayloadInMetadata() != "jwt" || p.GetClockSkewSeconds() != 1 {
+			p.GetIssuer() == "" || len(p.GetAudiences()) == 0 || p.GetPayloadInMetadata() != "jwt" || p.GetHeaderInMetadata() != "header" || p.GetClockSkewSeconds() != 1 {
 			t.Fatalf("provider %s: %v", name, p)
 		}
 	}

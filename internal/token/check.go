@@ -80,6 +80,7 @@ var rules = []func(*check) *Verdict{
 	(*check).asymmetric,
 	(*check).oneIssuer,
 	(*check).algorithmAllowed,
+	(*check).plain,
 	(*check).signed,
 	(*check).notExpired,
 	(*check).begun,
@@ -160,6 +161,15 @@ func (c *check) algorithmAllowed() *Verdict {
 	}
 	return refuse(c.unauthorized(), ReasonAlgorithmNotAllowed, "the token's alg is %s, and issuer %s permits %v: have it sign with one of these, or extend spec.issuers[].algorithms",
 		c.alg, c.issuer.Name, algs)
+}
+
+// plain refuses extensions that change what a signature means; Envoy reads over
+// them, and its window filter refuses the token then.
+func (c *check) plain() *Verdict {
+	if c.extension == "" {
+		return nil
+	}
+	return refuse(http.StatusForbidden, ReasonMalformed, "the token is malformed: its header has %q, an extension that is not known here (RFC 7515 section 4.1.11): have the issuer leave it out", c.extension)
 }
 
 func (c *check) signed() *Verdict {

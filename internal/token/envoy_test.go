@@ -19,7 +19,7 @@ import (
 )
 
 // Check against Envoy's own token filter, configured as translator/lock does.
-// The filter enforces rules 1 to 8; the others are in RBAC.
+// The filter enforces rules 1 to 9 but for 5; the others are in RBAC.
 
 // startFilter serves 200 to whoever passes the token filter of theWorld.
 func startFilter(t *testing.T) func(token string) int {

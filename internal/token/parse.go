@@ -17,7 +17,9 @@ const MaxBytes = 32 << 10
 // parsed is a token that was read and not yet believed.
 type parsed struct {
 	alg, kid string
-	iss      string
+	// extension is "crit" or "b64" if the header has it.
+	extension string
+	iss       string
 	// audiences as they are written.
 	audiences []string
 	// Whole seconds since 1970; nil if the token has no such claim.
@@ -76,7 +78,7 @@ func (p *parsed) readHeader(header map[string]any) (err error) {
 	// jwk, jku, x5u and x5c are the sender's word on who he is, and not read.
 	for _, name := range []string{"crit", "b64"} {
 		if _, there := header[name]; there {
-			return fmt.Errorf("its header has %q, an extension that is not known here (RFC 7515 section 4.1.11): have the issuer leave it out", name)
+			p.extension = name
 		}
 	}
 	if p.kid, err = stringOf(header, "kid"); err != nil {

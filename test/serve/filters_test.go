@@ -4,7 +4,9 @@ package serve
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -46,6 +48,40 @@ var _ = Describe("A filter", func() {
 		r := shared.H1().Get(host, "/api/x", shared.Token())
 		Expect(r).To(haveStatus(302))
 		Expect(r.Header.Get("Location")).To(ContainSubstring("elsewhere.example.test"))
+	})
+
+	It("that redirects stays on the port of its listener", func() {
+		host := filtered("{type: RequestRedirect, requestRedirect: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}}")
+		for location, c := range map[string]*testbed.Client{
+			fmt.Sprintf("http://%s:%d/new/x?q=1", host, shared.HTTP):   shared.H1(),
+			fmt.Sprintf("https://%s:%d/new/x?q=1", host, shared.HTTPS): shared.TLS2(),
+		} {
+			r := c.Get(host, "/api/x?q=1", shared.Token())
+			Expect(r).To(haveStatus(302))
+			Expect(r.Header.Get("Location")).To(Equal(location))
+		}
+	})
+
+	It("that redirects ends at the deadline, although serve was killed a second before", func() {
+		w := testbed.New()
+		w.Start()
+		route := testbed.Route{Name: "away", Rules: []testbed.Rule{{
+			Matches: []string{testbed.Match("GET", "PathPrefix", "/api", "")}, Extra: "filters: [{type: RequestRedirect, requestRedirect: {hostname: elsewhere.example.test}}]",
+		}}}.YAML()
+		w.Write("away-route.yaml", strings.Replace(route, ", backendRefs: [{name: echo, port: 80}]", "", 1))
+		w.Activate(testbed.Activation{Name: "away", Routes: []string{"away"}, Duration: "3s"})
+		w.AwaitPhase("away", "Live")
+		deadline := w.Deadline("away")
+		p := w.H1().Probe(testbed.Request{Host: testbed.Host("away"), Path: "/api/x", Token: w.Token()}, time.Millisecond)
+		testbed.WaitUntil(deadline.Add(-time.Second))
+		w.KillServe()
+		testbed.WaitUntil(deadline.Add(300 * time.Millisecond))
+		samples := p.Stop()
+		onlyStatuses(samples, 302, 403, 404)
+		last, some := testbed.LastWith(samples, 302)
+		Expect(some).To(BeTrue())
+		notAfter(last.Start, deadline, late)
+		Expect(samples[len(samples)-1]).To(haveStatus(403, 404))
 	})
 
 	It("that rewrites the path tells the backend nothing of Envoy", func() {

@@ -25,6 +25,13 @@ func claims(over testbed.Claims) forgery {
 	}
 }
 
+// extended is a token of the right key whose header says more.
+func extended(header map[string]any) forgery {
+	return func(w *testbed.World) string {
+		return w.Issuer.Key.Sign(w.Issuer.Claims("db-oncall", nil).JSON(), header)
+	}
+}
+
 // at is an instant from now in seconds since 1970, as a token has it.
 func at(d time.Duration) func() int64 {
 	return func() int64 { return time.Now().Add(d).Unix() }
@@ -161,6 +168,12 @@ var _ = Describe("Tokens", Ordered, ContinueOnFailure, func() {
 		Entry("nbf in the future", forgery(func(w *testbed.World) string {
 			return claims(testbed.Claims{"nbf": time.Now().Add(5 * time.Minute).Unix()})(w)
 		})),
+		Entry("an extension that must be understood (RFC 7515 4.1.11)", extended(map[string]any{"crit": []string{"x"}, "x": 1})),
+		Entry("an extension that must be understood, and is exp", extended(map[string]any{"crit": []string{"exp"}, "exp": 1})),
+		Entry("a list of no extensions", extended(map[string]any{"crit": []string{}})),
+		Entry("crit of null", extended(map[string]any{"crit": nil})),
+		Entry("a payload that is said not to be encoded (RFC 7797)", extended(map[string]any{"b64": false, "crit": []string{"b64"}})),
+		Entry("b64 without crit", extended(map[string]any{"b64": true})),
 		Entry("no role claim", claims(testbed.Claims{"groups": nil})),
 		Entry("another group", claims(testbed.Claims{"groups": []string{"web"}})),
 		Entry("the group in another case", claims(testbed.Claims{"groups": []string{"DB-oncall"}})),

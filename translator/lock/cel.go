@@ -10,6 +10,7 @@ import (
 // absent field or a wrong type is an error, and RBAC treats an error as no.
 const (
 	celR = `xds.route_metadata.filter_metadata['` + MetadataNamespace + `']`
+	celH = `metadata.filter_metadata['envoy.filters.http.jwt_authn']['` + headerKey + `']`
 	celJ = `metadata.filter_metadata['envoy.filters.http.jwt_authn']['` + payloadKey + `']`
 
 	// celNow is when Envoy had read the request's headers. request.time is no good:
@@ -30,7 +31,10 @@ const (
 		// One second of leeway: clocks of issuers are rarely better.
 		` && timestamp(` + celIat + `) <= ` + celNow + ` + duration('1s')` +
 		` && ` + celExp + ` - ` + celIat + ` <= int(` + celR + `['lifetimes'][` + celJ + `['iss']])` +
-		` && ` + celR + `['role'] != ''`
+		` && ` + celR + `['role'] != ''` +
+		// Extensions that change what a signature means (RFC 7515 section 4.1.11, RFC
+		// 7797). jwt_authn reads over them, and none is understood here.
+		` && !has(` + celH + `.crit) && !has(` + celH + `.b64)`
 
 	celLeft = `(timestamp(` + celExp + `) - ` + celNow + `)`
 	// celLeftMillis is never 0, which Envoy would read as "no limit".

@@ -14,6 +14,9 @@ import (
 // payloadKey is where jwt_authn puts the verified claims in its metadata.
 const payloadKey = "jwt"
 
+// headerKey is where it puts the verified header (RFC 7515 section 4).
+const headerKey = "header"
+
 // JWTResource is the name of the ECDS resource that holds the token filter.
 const JWTResource = filterJWT
 
@@ -73,6 +76,7 @@ func provider(issuer string, audiences []string) *jwtv3.JwtProvider {
 		RequireExpiration: true,
 		ClockSkewSeconds:  1, // 0 would mean 60
 		PayloadInMetadata: payloadKey,
+		HeaderInMetadata:  headerKey,
 		Forward:           false, // the backend never sees the token
 		// Named, so that Envoy does not take ?access_token= as well.
 		FromHeaders: []*jwtv3.JwtHeader{{Name: "authorization", ValuePrefix: "Bearer "}},
