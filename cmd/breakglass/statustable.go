@@ -150,14 +150,23 @@ func writeRoutes(out io.Writer, st *control.Status, wide bool) error {
 			}
 			row = append(row, strings.Join(r.Gateways, ","), strings.Join(matches, ", "))
 		}
-		// Dormant is how a route should be: only wide explains what is normal.
-		message := r.Message
-		if r.Live || (r.Accepted && !wide) {
-			message = ""
-		}
-		t.row(append(row, message)...)
+		t.row(append(row, routeMessage(r, wide))...)
 	}
 	return t.flush()
+}
+
+// routeMessage is what is wrong with a route. Live and Dormant are how a route
+// should be: only wide explains what is normal, and of what is live only what
+// follows until when.
+func routeMessage(r control.RouteStatus, wide bool) string {
+	switch {
+	case r.Reason == "Live":
+		_, remarks, _ := strings.Cut(r.Message, "; ")
+		return remarks
+	case r.Reason == "Dormant" && !wide:
+		return ""
+	}
+	return r.Message
 }
 
 func routeState(r control.RouteStatus) string {
@@ -278,7 +287,7 @@ func writePolicies(out io.Writer, st *control.Status, _ bool) error {
 		var issuers, errs []string
 		for _, i := range p.Issuers {
 			issuers = append(issuers, issuerText(i))
-			if i.Error != "" {
+			if i.Error != "" && !strings.Contains(p.Message, "issuer "+i.Name+": "+i.Error) {
 				errs = append(errs, "issuer "+i.Name+": "+i.Error)
 			}
 		}

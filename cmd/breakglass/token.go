@@ -116,7 +116,7 @@ func newTokenIssueCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.key, "key", "", "file of `breakglass token keygen` (required)")
+	f.StringVar(&o.key, "key", "", "`file` made by breakglass token keygen (required)")
 	f.StringVar(&o.issuer, "issuer", "", "spec.issuers[].issuer of the policy (required)")
 	f.StringSliceVar(&o.audiences, "audience", nil, "one of spec.issuers[].audiences of the policy (required, repeatable)")
 	f.StringVar(&o.subject, "subject", "", "who it is for; it is what the record will show (required)")

@@ -96,9 +96,10 @@ func Runs(samples []Reply) string {
 }
 
 // Cut reports whether a request was cut off when it was under way already. Envoy
-// says it that way; a new request that finds a backend gone is another matter.
+// says it that way, the second one to a request whose lease went while it was
+// connecting; a new request that finds a backend gone is another matter.
 func (r Reply) Cut() bool {
-	return r.Status == 503 && strings.Contains(r.Body, "reset reason: connection termination") ||
+	return r.Status == 503 && (strings.Contains(r.Body, "reset reason: connection termination") || strings.Contains(r.Body, "reset reason: remote connection failure")) ||
 		r.Status == 0 && (errors.Is(r.Err, io.EOF) || errors.Is(r.Err, io.ErrUnexpectedEOF)) ||
 		r.Status == 200 && r.Err != nil
 }
