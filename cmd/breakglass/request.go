@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -64,9 +65,9 @@ func (o *activateOptions) check() error {
 	need(o.role == "", "--role is missing: name the emergency role; `breakglass status` lists each route with its role")
 	need(o.role != "" && len(validation.IsDNS1123Label(o.role)) > 0, "--role %q cannot be the name of a role; `breakglass status` lists each route with its role", o.role)
 	need(strings.TrimSpace(o.reason) == "", "--reason is missing: say why, in words for whoever reviews this")
-	need(len(o.reason) > 1024, "--reason is %d bytes long: at most 1024", len(o.reason))
+	need(utf8.RuneCountInString(o.reason) > 1024, "--reason is %d characters long: at most 1024", utf8.RuneCountInString(o.reason))
 	need(o.incident == "" && !o.drill, "--incident is missing: name the incident, or say --drill for a rehearsal")
-	need(len(o.incident) > 253, "--incident is %d bytes long: at most 253", len(o.incident))
+	need(utf8.RuneCountInString(o.incident) > 253, "--incident is %d characters long: at most 253", utf8.RuneCountInString(o.incident))
 	need(o.name != "" && len(validation.IsDNS1123Subdomain(o.name)) > 0, "--name %q: %s", o.name, nameForm)
 	need(o.timeout <= 0, "--timeout must be more than 0")
 	if len(wrong) == 0 {

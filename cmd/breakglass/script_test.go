@@ -157,12 +157,15 @@ func fixedStatus() control.Status {
 				Reason: "Dormant", Message: "no activation is open", Gateways: []string{"breakglass/emergency"},
 				Matches: []control.MatchStatus{match("POST", "/v1/promote"), match("GET", "/v1/promote"), match("GET", "/v1/status")}},
 			{Namespace: "payments", Name: "twin", Role: "db-failover", Accepted: true, Live: true, Gateways: []string{"breakglass/emergency"}},
+			{Namespace: "payments", Name: "lame", Role: "db-failover", Accepted: true, Reason: "BackendNotFound", Message: "no Service x: add it"},
+			{Namespace: "payments", Name: "thin", Role: "db-failover", Accepted: true, Live: true, Reason: "Live", Message: "open for role db-failover until noon; Service y has no endpoint"},
 			{Namespace: "delivery", Name: "twin", Reason: "NoMatchingParent", Message: "no such Gateway: correct spec.parentRefs\x1b[2J\nGATEWAY forged"},
 		},
 		Policies: []control.PolicyStatus{{Name: "emergency", Accepted: true, Issuers: []control.IssuerStatus{
 			{Name: "sso", Keys: 2, Stale: true}, {Name: "offline", Keys: 1, Offline: true}, {Name: "old", Error: "no usable keys"},
-		}}},
-		Problems: []control.Problem{{File: "routes/x.yaml", Line: 12, Object: "HTTPRoute delivery/x", Field: "spec.rules", Message: "too many", Remedy: "split it"}},
+		}}, {Name: "twice", Accepted: true, Message: "issuer a: gone", Issuers: []control.IssuerStatus{{Name: "a", Error: "gone"}}}},
+		Problems: []control.Problem{{File: "routes/x.yaml", Line: 12, Object: "HTTPRoute delivery/x", Field: "spec.rules", Message: "too many", Remedy: "split it"},
+			{File: "routes/y.yaml", Line: 3, Message: "not valid YAML", Remedy: "correct it", LastGood: true}},
 	}
 }
 

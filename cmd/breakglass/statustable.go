@@ -337,7 +337,11 @@ func writeProblems(out io.Writer, st *control.Status, _ bool) error {
 		for _, s := range []string{where, p.Object, p.Field, p.Message, p.Remedy} {
 			parts = append(parts, nonEmpty(clean(s))...)
 		}
-		fmt.Fprintf(&b, "%s\n", strings.Join(parts, ": "))
+		b.WriteString(strings.Join(parts, ": "))
+		if p.LastGood {
+			b.WriteString(" (the last good version stays in use)")
+		}
+		b.WriteByte('\n')
 	}
 	_, err := io.WriteString(out, b.String())
 	return err

@@ -158,6 +158,8 @@ type Problem struct {
 	Field   string `json:"field,omitempty"`
 	Message string `json:"message"`
 	Remedy  string `json:"remedy,omitempty"`
+	// LastGood: an earlier version, from before it went wrong, is still in use.
+	LastGood bool `json:"lastGood,omitempty"`
 }
 
 // TimelineEntry is one thing that happened, told for people. Data is the entry

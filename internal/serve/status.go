@@ -45,7 +45,7 @@ func (b backend) Status(context.Context) (*control.Status, error) {
 		s.Policies = append(s.Policies, policyStatus(v, name))
 	}
 	for _, p := range v.set.Problems {
-		s.Problems = append(s.Problems, control.Problem{File: p.File, Line: p.Line, Object: p.Object, Field: p.Field, Message: p.Message, Remedy: p.Remedy})
+		s.Problems = append(s.Problems, control.Problem{File: p.File, Line: p.Line, Object: p.Object, Field: p.Field, Message: p.Message, Remedy: p.Remedy, LastGood: p.LastGood})
 	}
 	return s, nil
 }

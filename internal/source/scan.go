@@ -175,6 +175,9 @@ func (s *scanner) readOne(path string, force bool) *file {
 	if len(known.docs) > 0 {
 		f.docs, f.modified, f.owner = known.docs, known.modified, known.owner
 		f.problem.LastGood = true
+		if syntax != nil {
+			f.problem.Remedy = "correct it"
+		}
 	}
 	if known.problem != nil && *known.problem == *f.problem && known.seenAs(f) {
 		return known
