@@ -46,6 +46,7 @@ func (l *LogWriter) run() {
 			l.put(line)
 		case <-l.stop:
 			if len(l.lines) == 0 {
+				l.told()
 				return
 			}
 		}
@@ -53,10 +54,15 @@ func (l *LogWriter) run() {
 }
 
 func (l *LogWriter) put(line []byte) {
+	l.told()
+	_, _ = l.to.Write(line) // there is nowhere left to report it
+}
+
+// told writes how many lines found no room since the last time.
+func (l *LogWriter) told() {
 	if n := l.dropped.Swap(0); n > 0 {
 		fmt.Fprintf(l.to, "%d log lines were dropped: nobody read them\n", n)
 	}
-	_, _ = l.to.Write(line) // there is nowhere left to report it
 }
 
 // Write takes a line. It keeps a copy and never fails.
