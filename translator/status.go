@@ -48,19 +48,20 @@ func (s *state) gatewayStatus(g *gateway) gwv1.GatewayStatus {
 	for _, a := range g.addresses {
 		out.Addresses = append(out.Addresses, gwv1.GatewayStatusAddress{Type: ptr(gwv1.IPAddressType), Value: a})
 	}
-	if ok, why := s.programmed(g, snapshot.Key{Type: snapshot.ExtensionConfig, Name: lock.JWTResource}); !ok {
-		programmed = no(programmed.kind, string(gwv1.GatewayReasonPending), why)
-	}
 	for _, l := range g.listeners {
-		ls, ok := s.listenerStatus(l)
+		ls, why := s.listenerStatus(l)
 		out.Listeners = append(out.Listeners, ls)
-		if !ok && programmed.ok() {
-			programmed = no(programmed.kind, string(gwv1.GatewayReasonPending), fmt.Sprintf("listener %s is not programmed", l.spec.Name))
+		if why != "" && programmed.ok() {
+			programmed = no(programmed.kind, string(gwv1.GatewayReasonPending), fmt.Sprintf("listener %s: %s", l.spec.Name, why))
 		}
 		if all.ok() && (!l.accepted.ok() || l.conflicted.ok()) {
 			all.reason = string(gwv1.GatewayReasonListenersNotValid)
 			all.message = fmt.Sprintf("listener %s is not accepted", l.spec.Name)
 		}
+	}
+	// Envoy asks for the token filter when it has a listener.
+	if ok, why := s.programmed(g, snapshot.Key{Type: snapshot.ExtensionConfig, Name: lock.JWTResource}); !ok && programmed.ok() {
+		programmed = no(programmed.kind, string(gwv1.GatewayReasonPending), why)
 	}
 	if !g.accepted.ok() {
 		programmed = no(programmed.kind, string(gwv1.GatewayReasonInvalid), g.accepted.message)
@@ -69,19 +70,29 @@ func (s *state) gatewayStatus(g *gateway) gwv1.GatewayStatus {
 	return out
 }
 
-func (s *state) listenerStatus(l *listener) (gwv1.ListenerStatus, bool) {
+// listenerStatus also says why the listener is not programmed, if it is not.
+func (s *state) listenerStatus(l *listener) (gwv1.ListenerStatus, string) {
 	programmed := yes(string(gwv1.ListenerConditionProgrammed), string(gwv1.ListenerReasonProgrammed))
+	var complaint string
 	if !l.serving() {
 		programmed = no(programmed.kind, string(gwv1.ListenerReasonInvalid), "see the other conditions")
+		complaint = programmed.message
+		for _, c := range []condition{l.accepted, l.conflicted, l.resolved} {
+			if c.ok() == (c.kind == conflicted) && c.message != "" {
+				complaint = c.message
+				break
+			}
+		}
 	} else if ok, why := s.listens(l); !ok {
 		programmed = no(programmed.kind, string(gwv1.ListenerReasonPending), why)
+		complaint = why
 	}
 	return gwv1.ListenerStatus{
 		Name:           l.spec.Name,
 		SupportedKinds: l.supported,
 		AttachedRoutes: l.attached,
 		Conditions:     conditionsAt(l.gateway.obj.Generation, l.accepted, l.conflicted, l.resolved, programmed),
-	}, programmed.ok()
+	}, complaint
 }
 
 // listens reports whether Envoy has the listener and its certificates.

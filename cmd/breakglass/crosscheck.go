@@ -21,12 +21,13 @@ func init() { crossCheck = translate }
 // translate finds what serve would say of these objects in their status. What a
 // reviewed repository does not hold, keys and certificates, is not missed.
 func translate(set *source.Set) []source.Problem {
-	out := translator.Translate(translator.Input{Now: time.Now().UTC(), Objects: translator.Objects{
+	objects := translator.Objects{
 		Namespaces: set.Namespaces, GatewayClasses: set.GatewayClasses, Gateways: set.Gateways,
 		HTTPRoutes: set.HTTPRoutes, ReferenceGrants: set.ReferenceGrants, Services: set.Services,
 		EndpointSlices: set.EndpointSlices, Secrets: set.Secrets, ConfigMaps: set.ConfigMaps,
 		Policies: set.Policies, Activations: set.Activations,
-	}})
+	}
+	out := translator.Translate(translator.Input{Now: time.Now().UTC(), Objects: objects})
 	c := &cross{set: set}
 	for name, s := range out.Statuses.GatewayClasses {
 		c.conditions("GatewayClass", types.NamespacedName{Name: name}, "", s.Conditions, string(gwv1.GatewayClassConditionStatusAccepted))
@@ -47,7 +48,9 @@ func translate(set *source.Set) []source.Problem {
 			c.conditions("HTTPRoute", key, "", p.Conditions, string(gwv1.RouteConditionAccepted), string(gwv1.RouteConditionResolvedRefs))
 		}
 	}
-	c.orphans(out)
+	for _, u := range objects.Unserved(out) {
+		c.add(u.Kind, u.Key, u.Field, u.Message)
+	}
 	c.issuers(out)
 	for key, s := range out.Statuses.Activations {
 		c.activation(key, s)
@@ -91,16 +94,6 @@ func (c *cross) issuers(out *translator.Result) {
 			if known.Error != "" && src.Remote == nil && !missing {
 				c.add("EmergencyPolicy", types.NamespacedName{Name: name}, "spec.issuers["+known.Name+"].jwks", known.Error)
 			}
-		}
-	}
-}
-
-// orphans are routes that nobody here serves: a typo in a parentRef opens
-// nothing, and says nothing either unless somebody looks.
-func (c *cross) orphans(out *translator.Result) {
-	for key := range c.set.HTTPRoutes {
-		if _, ours := out.Statuses.HTTPRoutes[key]; !ours {
-			c.add("HTTPRoute", key, "spec.parentRefs", "names no Gateway of a GatewayClass of "+v1alpha1.ControllerName+" in these manifests: nothing will serve it")
 		}
 	}
 }

@@ -47,6 +47,7 @@ func (b backend) Status(context.Context) (*control.Status, error) {
 	for _, p := range v.set.Problems {
 		s.Problems = append(s.Problems, control.Problem{File: p.File, Line: p.Line, Object: p.Object, Field: p.Field, Message: p.Message, Remedy: p.Remedy, LastGood: p.LastGood})
 	}
+	s.Problems = append(s.Problems, unserved(v)...)
 	return s, nil
 }
 

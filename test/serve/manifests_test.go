@@ -271,6 +271,15 @@ var _ = Describe("Manifests with", Ordered, ContinueOnFailure, func() {
 		Eventually(w.H1().Status(testbed.Host(name), "/api/x", w.Token())).Should(BeElementOf(404, 500))
 	})
 
+	It("a Gateway and a route that name nothing that is there are told", func() {
+		name := w.Unique()
+		w.Write(name+".yaml", testbed.Gateway(name, "emergancy", testbed.Listener("http", testbed.FreePort(), "")), testbed.Route{Name: name, Gateway: "nowhere"}.YAML())
+		Eventually(told(w)).Should(line("problem", name+".yaml", "spec.gatewayClassName", "emergancy"))
+		Eventually(told(w)).Should(line("problem", name+".yaml", "spec.parentRefs"))
+		w.Remove(name + ".yaml")
+		Eventually(told(w)).ShouldNot(line("problem", name+".yaml"))
+	})
+
 	It("a Service without endpoints reach nothing, and say so", func() {
 		name := w.Unique()
 		w.Write(name+".yaml", testbed.Service("empty"), testbed.Route{Name: name, Rules: []testbed.Rule{{Service: "empty", Matches: []string{testbed.Match("GET", "PathPrefix", "/api", "")}}}}.YAML(),
