@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -33,6 +35,9 @@ and the next serve on the same data directory adopts it.`,
 			if o.DataDir, err = dataDir(cmd); err != nil {
 				return err
 			}
+			if err := apart(o.ConfigDir, o.DataDir); err != nil {
+				return err
+			}
 			stderr := serve.NewLogWriter(os.Stderr)
 			defer stderr.Flush()
 			if o.Log, err = newLogger(stderr, logFormat, logLevel); err != nil {
@@ -57,6 +62,32 @@ and the next serve on the same data directory adopts it.`,
 	addDataDirFlag(cmd)
 	cobra.CheckErr(cmd.MarkFlagRequired("config"))
 	return cmd
+}
+
+// apart refuses a data directory that would be read as manifests: what serve
+// writes there is not what somebody reviewed.
+func apart(config, data string) error {
+	rel, err := filepath.Rel(realPath(config), realPath(data))
+	if err != nil || rel == ".." || strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+		return nil //nolint:nilerr // without a way from one to the other they are apart
+	}
+	return usagef("--data-dir %s is inside --config %s, and what serve writes there would be read as manifests: name a directory outside of it", data, config)
+}
+
+// realPath is path without symbolic links, as far as it exists.
+func realPath(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return filepath.Clean(path)
+	}
+	for dir, rest := abs, ""; ; dir, rest = filepath.Dir(dir), filepath.Join(filepath.Base(dir), rest) {
+		if real, err := filepath.EvalSymlinks(dir); err == nil {
+			return filepath.Join(real, rest)
+		}
+		if dir == filepath.Dir(dir) {
+			return abs
+		}
+	}
 }
 
 func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
