@@ -148,6 +148,16 @@ const recordTimeout = 5 * time.Second
 // written; it returns when that is on record as well, so that a restart cannot
 // take it back.
 func (b backend) Revoke(ctx context.Context, req control.RevokeRequest, peer control.Peer) ([]v1alpha1.Activation, error) {
+	out, err := b.revokeKnown(ctx, req, peer)
+	if err != nil || !req.All {
+		return out, err
+	}
+	// What was on its way to the record meanwhile has arrived, and must not open.
+	more, err := b.revokeKnown(ctx, req, peer)
+	return append(out, more...), err
+}
+
+func (b backend) revokeKnown(ctx context.Context, req control.RevokeRequest, peer control.Peer) ([]v1alpha1.Activation, error) {
 	wish := activation.Revocation{By: peer.String(), Reason: req.Reason}
 	var keys []types.NamespacedName
 	var failed error
