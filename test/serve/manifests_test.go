@@ -271,6 +271,20 @@ var _ = Describe("Manifests with", Ordered, ContinueOnFailure, func() {
 		Eventually(w.H1().Status(testbed.Host(name), "/api/x", w.Token())).Should(BeElementOf(404, 500))
 	})
 
+	It("one Service of two missing answer 500 to its share, and name it", func() {
+		name := w.Unique()
+		route := strings.Replace(testbed.Route{Name: name}.YAML(), "[{name: echo, port: 80}]", "[{name: echo, port: 80, weight: 1}, {name: absent, port: 80, weight: 1}]", 1)
+		w.Write(name+".yaml", route, testbed.Activation{Name: name, Routes: []string{name}, Duration: "10m"}.YAML())
+		w.AwaitPhase(name, "Live")
+		Eventually(told(w)).Should(line("route "+name, "pay/absent"))
+		seen := map[int]int{}
+		for range 200 {
+			seen[w.H1().Get(testbed.Host(name), "/api/x", w.Token()).Status]++
+		}
+		Expect(seen).To(And(HaveLen(2), HaveKeyWithValue(200, BeNumerically(">", 0)), HaveKeyWithValue(500, BeNumerically(">", 0))), "%v", seen)
+		Expect(w.H1().Get(testbed.Host(name), "/api/x", "")).To(haveStatus(401))
+	})
+
 	It("a Gateway and a route that name nothing that is there are told", func() {
 		name := w.Unique()
 		w.Write(name+".yaml", testbed.Gateway(name, "emergancy", testbed.Listener("http", testbed.FreePort(), "")), testbed.Route{Name: name, Gateway: "nowhere"}.YAML())
