@@ -4,14 +4,17 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 )
 
-// Unserved is an object that has no status because nothing here serves it. In a
-// cluster another controller may; in a directory it is a typo in a name.
+// Unserved is an object that has no status because nothing here serves it, or has
+// use for it. In a cluster another controller may; in a directory it is a typo.
 type Unserved struct {
 	Kind           string
 	Key            types.NamespacedName
@@ -31,8 +34,41 @@ func (o Objects) Unserved(out *Result) []Unserved {
 			all = append(all, Unserved{"HTTPRoute", key, "spec.parentRefs", "names no Gateway of a GatewayClass of " + v1alpha1.ControllerName + " in these manifests: nothing will serve it"})
 		}
 	}
+	for key, s := range o.EndpointSlices {
+		if field, why := o.uselessSlice(s); why != "" {
+			all = append(all, Unserved{"EndpointSlice", key, field, why})
+		}
+	}
 	slices.SortFunc(all, func(a, b Unserved) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key.String(), b.Key.String()))
 	})
 	return all
+}
+
+// uselessSlice says why an EndpointSlice gives its Service no endpoint, whatever
+// is ready. Without a cluster somebody wrote it by hand, and would find out on the
+// day, by a 503.
+func (o Objects) uselessSlice(s *discoveryv1.EndpointSlice) (field, why string) {
+	name := s.Labels[discoveryv1.LabelServiceName]
+	svc := o.Services[types.NamespacedName{Namespace: s.Namespace, Name: name}]
+	switch {
+	case name == "":
+		return "metadata.labels", fmt.Sprintf("has no label %s, so that no Service gets its endpoints: add it", discoveryv1.LabelServiceName)
+	case s.AddressType == discoveryv1.AddressTypeFQDN:
+		return "addressType", "FQDN is not served, on the day DNS may be down: write IPv4 or IPv6, and the addresses"
+	case svc == nil:
+		return "", ""
+	}
+	var wanted []string
+	for _, p := range svc.Spec.Ports {
+		if slices.ContainsFunc(s.Ports, func(q discoveryv1.EndpointPort) bool { return deref(q.Name) == p.Name && q.Port != nil }) {
+			return "", ""
+		}
+		wanted = append(wanted, portName(p))
+	}
+	return "ports", fmt.Sprintf("none is named as a port of Service %s/%s is (%s), so that it gets no endpoint: correct one of the names", svc.Namespace, svc.Name, strings.Join(wanted, ", "))
+}
+
+func portName(p corev1.ServicePort) string {
+	return fmt.Sprintf("%d: %q", p.Port, p.Name)
 }

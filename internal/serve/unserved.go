@@ -10,7 +10,10 @@ import (
 // no status that could say so.
 func unserved(v *view) []control.Problem {
 	var out []control.Problem
-	objects := translator.Objects{GatewayClasses: v.set.GatewayClasses, Gateways: v.set.Gateways, HTTPRoutes: v.set.HTTPRoutes}
+	objects := translator.Objects{
+		GatewayClasses: v.set.GatewayClasses, Gateways: v.set.Gateways, HTTPRoutes: v.set.HTTPRoutes,
+		Services: v.set.Services, EndpointSlices: v.set.EndpointSlices,
+	}
 	for _, u := range objects.Unserved(v.result) {
 		key := source.ObjectKey{Kind: u.Kind, Namespace: u.Key.Namespace, Name: u.Key.Name}
 		o := v.set.Origins[key]
