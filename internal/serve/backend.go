@@ -51,6 +51,11 @@ func (b backend) Activate(ctx context.Context, req control.ActivateRequest, peer
 		return nil, control.InvalidError("the Activation is not valid", details...)
 	}
 	key := types.NamespacedName{Namespace: obj.Namespace, Name: obj.Name}
+	// A serve that has just started is asked before it has read the manifests. If
+	// that takes long, request says so.
+	loaded, cancel := context.WithTimeout(ctx, recordTimeout)
+	defer cancel()
+	_ = b.await(loaded, func(*view) bool { return true })
 	var c *candidate
 	var refused error
 	if err := b.ask(ctx, func() { c, refused = b.request(key, obj, peer) }); err != nil {
