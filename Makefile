@@ -118,6 +118,10 @@ fuzz: ## Run every fuzz target for FUZZTIME (default 60s) each.
 bench: build $(ENVOY) ## Measure opening and closing on the real Envoy (BENCHFLAGS='-rounds 50 -routes 10 -json FILE').
 	go run ./test/bench -breakglass $(BIN) -envoy '$(ENVOY)' $(BENCHFLAGS)
 
+.PHONY: bench-audit
+bench-audit: build $(ENVOY) ## Kill serve and Envoy 50 times each under load, and count what the audit log has (about three minutes).
+	go run ./test/bench -breakglass $(BIN) -envoy '$(ENVOY)' -audit -rounds 50 $(BENCHFLAGS)
+
 .PHONY: bench-go
 bench-go: ## Go benchmarks (BENCH=regexp, BENCHTIME=1s); they report, they never fail on a figure.
 	go test -run '^$$' -bench '$(BENCH)' -benchtime '$(BENCHTIME)' -benchmem -p 1 $(TESTFLAGS) ./...

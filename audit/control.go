@@ -33,6 +33,7 @@ type controlReader struct {
 	lines lineReader
 	at    mark // after the last whole batch
 	cur   mark // after the last line
+	id    string
 	part  []Entry
 	more  int
 }
@@ -88,6 +89,7 @@ func (c *controlReader) take(line []byte) error {
 		if err := json.Unmarshal(e.Data, &h); err != nil || h.V != 1 || more != 0 {
 			return errVersion
 		}
+		c.id = h.ID
 	}
 	c.part, c.more = append(c.part, e), more
 	c.cur = mark{off: c.cur.off + int64(len(line)) + 1, line: c.cur.line + 1, seq: e.Seq + 1, sum: sum}
@@ -118,7 +120,7 @@ func createControl(dir string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	e, err := normal(Entry{Time: now, Kind: kindJournal, Data: data}, maxControlData)
+	e, err := normal(Entry{Time: now, Kind: kindJournal, Data: data})
 	if err != nil {
 		return err
 	}
@@ -144,6 +146,7 @@ func createControl(dir string, now time.Time) error {
 // recovery is what openControl found at the end of the file.
 type recovery struct {
 	at   mark
+	id   string
 	note string // what was cut or completed, for people
 }
 
@@ -209,7 +212,7 @@ func (c *controlReader) recovered(what string) (recovery, error) {
 	if what != "" {
 		what = fmt.Sprintf("%s line %d (byte %d): %s; it had not been acknowledged", c.path, c.at.line+1, c.at.off, what)
 	}
-	return recovery{at: c.at, note: what}, nil
+	return recovery{at: c.at, id: c.id, note: what}, nil
 }
 
 // batch is the entries of one Append.
@@ -239,7 +242,7 @@ func (j *Journal) Append(ctx context.Context, entries ...Entry) error {
 			return fmt.Errorf("append to the journal: kind %q is reserved", e.Kind)
 		}
 		var err error
-		if b.entries[i], err = normal(e, maxControlData); err != nil {
+		if b.entries[i], err = normal(e); err != nil {
 			return fmt.Errorf("append to the journal: %w", err)
 		}
 	}

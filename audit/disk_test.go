@@ -3,9 +3,9 @@ package audit
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -141,14 +141,6 @@ func TestAJournalThatCannotBeCutBackIsBrokenUntilReopened(t *testing.T) {
 	wantTexts(t, replay(t, j), "a", "c")
 }
 
-// logged is a log that says when something was written to it.
-type logged chan struct{}
-
-func (l logged) Write(b []byte) (int, error) {
-	wake(l)
-	return len(b), nil
-}
-
 // TestARealDiskFillsUpAndIsEmptiedAgain runs on a tmpfs of 64 KiB.
 func TestARealDiskFillsUpAndIsEmptiedAgain(t *testing.T) {
 	mnt := t.TempDir()
@@ -161,8 +153,7 @@ func TestARealDiskFillsUpAndIsEmptiedAgain(t *testing.T) {
 		}
 	})
 	dir := filepath.Join(mnt, "journal")
-	failed := make(logged, 1)
-	j := mustOpen(t, dir, Options{Log: slog.New(slog.NewTextHandler(failed, nil))})
+	j := mustOpen(t, dir, Options{})
 	ballast := filepath.Join(mnt, "ballast")
 	write(t, ballast, make([]byte, 20<<10))
 	var acked []string
@@ -179,12 +170,6 @@ func TestARealDiskFillsUpAndIsEmptiedAgain(t *testing.T) {
 	if len(acked) == 1000 {
 		t.Fatal("the disk never filled up")
 	}
-	// Requests meet the same disk, and are kept until there is room.
-	j.Request(entry(KindRequest, strings.Repeat("r", 8<<10)))
-	<-failed
-	if j.Err() == nil {
-		t.Error("Err is nil")
-	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
@@ -196,8 +181,8 @@ func TestARealDiskFillsUpAndIsEmptiedAgain(t *testing.T) {
 	}
 	j = mustOpen(t, dir, Options{})
 	wantTexts(t, replay(t, j), acked...)
-	if s := j.Stats(); s.Requests != 1 || s.Control != uint64(len(acked)) || j.Recovered() != nil {
-		t.Errorf("stats %+v, recovered %v", s, j.Recovered())
+	if j.Size() != uint64(len(acked)) || j.Recovered() != nil {
+		t.Errorf("size %d, recovered %v", j.Size(), j.Recovered())
 	}
 }
 
@@ -236,4 +221,10 @@ func BenchmarkAppendFrom64(b *testing.B) {
 		mu.Unlock()
 	})
 	report(b, took)
+}
+
+func report(b *testing.B, took []time.Duration) {
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
 }

@@ -1,33 +1,25 @@
-// Package audit keeps the durable record: a journal of control facts that the
-// process replays when it starts, a log of every request through the doors,
-// and the gRPC receiver that turns Envoy's access log into the latter.
+// Package audit holds what the audit log is made of: the journal of control facts
+// that the process replays when it starts, the entries of requests and
+// connections, and the gRPC receiver of Envoy's access log. Below it, spool reads
+// what Envoy wrote, merkle keeps the log, and recorder moves everything into it.
 //
-// # Files
+// # The journal
 //
-// One directory (0700), files 0600, locked with flock by the one process that
-// writes:
-//
-//	control.jsonl                     control entries, replayed at start
-//	requests-<first seq, %016d>.jsonl request and gap entries, a new file at 64 MiB
-//
-// Every file is JSON lines. A line is one object with its keys in this order
-// and no white space outside of strings; data is compact JSON:
+// One directory (0700), locked with flock by the one process that writes, with one
+// file (0600), control.jsonl. It is JSON lines. A line is one object with its keys
+// in this order and no white space outside of strings; data is compact JSON:
 //
 //	{"seq":7,"time":"2026-11-23T21:55:00.000042Z","kind":"activation","data":{...},"more":1,"sum":"..."}
 //
-// seq counts by one within control.jsonl, and within all requests files
-// together. time is UTC with microseconds. more is present in a batch of
-// several control entries only: how many lines of the batch follow. The sum
-// covers the exact bytes of the line before `,"sum"`:
+// seq counts by one. time is UTC with microseconds. more is present in a batch of
+// several entries only: how many lines of the batch follow. The sum covers the
+// exact bytes of the line before `,"sum"`: SHA-256(sum of the line before (32
+// bytes, zeros at first) || bytes), 64 hex digits. A byte changed anywhere breaks
+// the chain there.
 //
-//   - control: SHA-256(sum of the line before (32 bytes, zeros at first) ||
-//     bytes), 64 hex digits. A byte changed anywhere breaks the chain there.
-//   - requests: CRC-32C(bytes), 8 hex digits. Against decay, not against an
-//     editor: that is what the Merkle log of issue 4 is for.
-//
-// The first line of control.jsonl has seq 0, kind "journal" and data
-// {"v":1,"id":"<random>"}; it is not handed to Replay. control.jsonl is made
-// under another name, synced and renamed, so it is never found empty.
+// The first line has seq 0, kind "journal" and data {"v":1,"id":"<random>"}; it is
+// not handed to Replay. The file is made under another name, synced and renamed,
+// so it is never found empty.
 //
 // # What is durable, and when
 //
@@ -39,21 +31,13 @@
 //     Open reads it again. (Close tries the cut once more.)
 //   - The process dies within Append: after Open the whole batch is there or
 //     nothing of it.
-//   - Request: queued in memory; written as soon as the disk takes it (a
-//     SIGKILL costs what is in the queue, normally under a millisecond's worth)
-//     and fdatasynced at most 100 ms later (what a power loss may cost). On a
-//     full disk lines are kept and tried again until the queue is full. What is
-//     dropped is counted and becomes a "gap" entry.
 //
-// Open verifies all of control.jsonl. A last line without its end is what a
-// crash leaves: it was never acknowledged, is cut, and that is said (log and
-// Recovered). Everything else that does not verify is a *CorruptError and the
-// journal does not open: a forgotten revocation opens a door, so unsure means
-// refuse. That entries are missing at the end cannot be seen from the
-// file alone (issue 4: checkpoints kept elsewhere).
-//
-// Damage in requests files never stops the start. Readers report it in its
-// place as an Entry of kind "problem" with Seq 0, and the good lines around it.
+// Open verifies everything. A last line without its end is what a crash leaves: it
+// was never acknowledged, is cut, and that is said (log and Recovered). Everything
+// else that does not verify is a *CorruptError and the journal does not open: a
+// forgotten revocation opens a door, so unsure means refuse. That entries are
+// missing at the end cannot be seen from the file alone; the log, which has them
+// too, shows it.
 //
 // # What Envoy must be told (the translator owns this)
 //
@@ -69,14 +53,14 @@
 //	bg.activations  namespace/name of each activation, comma separated or a JSON list
 //	bg.incident     incident of the activation
 //	bg.opening      id of the opening (the lease's name)
-//	bg.connection   %CONNECTION_ID%; optional, part of the key without a stream id
+//	bg.connection   %CONNECTION_ID%, part of the key without a stream id
+//	bg.epoch        the life of the Envoy process, as in its spool
 //
 // All tags must come from route metadata or constants, never from a request
 // header. jwt_authn needs payload_in_metadata "jwt"; failed_status_in_metadata
 // "jwt_fail" is used when present. use_remote_address must be true and
 // preserve_external_request_id false, or a client chooses its own stream id.
 //
-// Entries of access_log_type DownstreamStart become type "start", DownstreamEnd
-// (or not set) type "end"; periodic and upstream entries and TCP entries are
-// counted and ignored for now.
+// Entries of access_log_type DownstreamEnd (or not set) become type "end". All
+// others are counted and ignored: the spool has them.
 package audit

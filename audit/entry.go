@@ -8,33 +8,35 @@ import (
 	"time"
 )
 
-// The kinds of entries.
+// The kinds of entries, in the journal and in the log. Those of requests,
+// connections and gaps are in the log only.
 const (
 	KindActivation = "activation" // a fact of an activation: opened, refused, ended, shortened
 	KindPolicy     = "policy"     // a policy or configuration changed
+	KindConfig     = "config"     // the manifests changed
 	KindRequest    = "request"    // a RequestEntry
 	KindStart      = "start"      // serve started
 	KindStop       = "stop"       // serve stopped in order
 	KindClock      = "clock"      // the wall clock stepped
-	KindProblem    = "problem"    // something is wrong; as made by readers: a Problem
+	KindProblem    = "problem"    // something is wrong: a Problem
 	KindGap        = "gap"        // entries were lost: a Gap
+	KindConnection = "connection" // a connection that never became a request: a ConnectionEntry
 
 	// kindJournal is the first line of control.jsonl. It is ours alone.
 	kindJournal = "journal"
 )
 
-// Entry is one line of the log.
+// Entry is one line of the journal.
 type Entry struct {
-	// Seq counts by one, per stream (control, requests). Append and Request
-	// set it. 0: not on disk, made by the reader.
+	// Seq counts by one, from 1. Append sets it.
 	Seq uint64 `json:"seq"`
-	// Time is in UTC with microseconds. A zero Time given to Append or Request
-	// is replaced by Options.Now.
+	// Time is in UTC with microseconds. A zero Time given to Append is replaced by
+	// Options.Now.
 	Time time.Time `json:"time"`
 	// Kind is 1 to 32 of [a-z].
 	Kind string `json:"kind"`
-	// Data is any JSON value, at most 1 MiB in a control entry and 256 KiB in
-	// a request entry. It must not be changed after it was handed over.
+	// Data is any JSON value of at most 1 MiB. It must not be changed after it was
+	// handed over.
 	Data json.RawMessage `json:"data"`
 	// Sum is the checksum as in the file, set when read.
 	Sum string `json:"sum,omitempty"`
@@ -44,16 +46,26 @@ type Entry struct {
 type Gap struct {
 	V      int       `json:"v"` // 1
 	Lost   uint64    `json:"lost"`
-	Since  time.Time `json:"since"`
+	Since  time.Time `json:"since,omitzero"` // zero: not known
 	Until  time.Time `json:"until"`
 	Reason string    `json:"reason"`
+
+	// Of one Envoy: what it counted, what the log has of it, and what was under
+	// way when it was last asked.
+	Gateway  string `json:"gateway,omitempty"`
+	Epoch    string `json:"epoch,omitempty"`
+	Counted  uint64 `json:"counted,omitempty"`
+	Recorded uint64 `json:"recorded,omitempty"`
+	InFlight uint64 `json:"inFlight,omitempty"`
+	// AtLeast: nobody is left to count; Lost is the least it can be.
+	AtLeast bool `json:"atLeast,omitempty"`
 }
 
-// Problem is the data of a KindProblem entry made by a reader.
+// Problem is the data of a KindProblem entry: something that should have been
+// recorded cannot be read, should not be there, or was late.
 type Problem struct {
 	V      int    `json:"v"` // 1
 	File   string `json:"file"`
-	Line   int    `json:"line,omitempty"`
 	Reason string `json:"reason"`
 }
 

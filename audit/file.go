@@ -166,8 +166,5 @@ func (l *lineReader) fill(limit int64) (int, error) {
 	return n, err
 }
 
-// offset is where the next line begins.
-func (l *lineReader) offset() int64 { return l.off + int64(l.pos) }
-
 // rest returns what follows the last whole line, after next returned nil.
 func (l *lineReader) rest() []byte { return l.buf[l.pos:] }

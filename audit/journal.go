@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 )
@@ -16,16 +15,9 @@ type Options struct {
 	// Now stamps entries without a time. Default time.Now; serve gives the
 	// clock that never goes back.
 	Now func() time.Time
-	// Log is where cut lines, lost requests and failing disks are reported.
+	// Log is where cut lines and failing disks are reported.
 	// Default slog.Default().
 	Log *slog.Logger
-	// QueueEntries and QueueBytes bound the request entries that wait for the
-	// disk. Default 32768 and 32 MiB.
-	QueueEntries, QueueBytes int
-	// RequestFileBytes is the size at which a requests file is followed by the
-	// next. Default 64 MiB.
-	RequestFileBytes int64
-
 	// open replaces openFile in tests.
 	open func(path string, flag int) (file, error)
 }
@@ -36,15 +28,6 @@ func (o *Options) defaults() {
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
-	}
-	if o.QueueEntries <= 0 {
-		o.QueueEntries = 32 << 10
-	}
-	if o.QueueBytes <= 0 {
-		o.QueueBytes = 32 << 20
-	}
-	if o.RequestFileBytes <= 0 {
-		o.RequestFileBytes = 64 << 20
 	}
 	if o.open == nil {
 		o.open = openFile
@@ -57,13 +40,13 @@ type Journal struct {
 	dir   string
 	opts  Options
 	lock  *os.File
+	id    string
 	first bool
 	notes []string
 
 	mu      sync.Mutex
 	pending []*batch
 	closed  bool // no more is taken
-	ended   bool // no more is written
 	broken  error
 	at      mark          // what counts; moved by the writer only
 	changed chan struct{} // closed, and replaced, when there is more to read
@@ -72,8 +55,6 @@ type Journal struct {
 	done chan struct{} // the writer has ended
 	ctl  file
 	buf  []byte
-
-	requests *requestLog
 }
 
 // Open opens the journal in dir, which is made when it is not there, and
@@ -99,11 +80,7 @@ func Open(dir string, o Options) (_ *Journal, err error) {
 	if err := j.openControl(); err != nil {
 		return nil, fmt.Errorf("open the journal: %w", err)
 	}
-	if j.requests, err = openRequests(dir, o, j.notify, j.note); err != nil {
-		return nil, fmt.Errorf("open the journal: %w", errors.Join(err, j.ctl.Close()))
-	}
 	go j.write()
-	go j.requests.run()
 	return j, nil
 }
 
@@ -111,14 +88,6 @@ func Open(dir string, o Options) (_ *Journal, err error) {
 func (j *Journal) openControl() error {
 	path := filepath.Join(j.dir, controlName)
 	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
-		names, err := requestFiles(j.dir)
-		if err != nil {
-			return err
-		}
-		if len(names) > 0 {
-			return fmt.Errorf("%s is missing, but there are %d request files beside it: restore it from a copy, or move %s away: "+
-				"serve then starts with an empty journal and refuses every activation without a future notAfter", path, len(names), j.dir)
-		}
 		if err := createControl(j.dir, j.opts.Now()); err != nil {
 			return fmt.Errorf("make %s: %w", path, err)
 		}
@@ -144,7 +113,7 @@ func (j *Journal) openControl() error {
 			return errors.Join(fmt.Errorf("repair the end of %s: %w", path, err), j.ctl.Close())
 		}
 	}
-	j.at = rec.at
+	j.at, j.id = rec.at, rec.id
 	j.first = rec.at.seq == 1
 	return nil
 }
@@ -165,34 +134,23 @@ func (j *Journal) First() bool { return j.first }
 // Recovered says what a crash had left and Open has repaired; nil when nothing.
 func (j *Journal) Recovered() []string { return j.notes }
 
-// Stats are counts for metrics.
-type Stats struct {
-	Control  uint64 // control entries on disk, over all time
-	Requests uint64 // request and gap entries on disk and synced, over all time
-	Lost     uint64 // request entries lost since Open, whether or not a gap entry says so yet
-	Waiting  int    // request entries accepted and not yet durable
-}
+// ID is random and of this journal alone: a directory that was emptied has
+// another.
+func (j *Journal) ID() string { return j.id }
 
-// Stats returns the present counts.
-func (j *Journal) Stats() Stats {
-	s := j.requests.stats()
+// Size returns how many entries are on disk.
+func (j *Journal) Size() uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	s.Control = j.at.seq - 1
-	return s
+	return j.at.seq - 1
 }
 
-// Err returns why entries cannot be kept at present: a broken control file, or
-// request entries that the disk does not take. nil when all is well.
+// Err returns why entries cannot be kept at present. nil when all is well.
 func (j *Journal) Err() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return errors.Join(j.broken, j.requests.err())
+	return j.broken
 }
-
-// Request records a request entry, soon. It never blocks: when the queue is
-// full the entry is lost and counted, and a gap entry will say so.
-func (j *Journal) Request(e Entry) { j.requests.add(e) }
 
 // write is the only goroutine that writes control entries.
 func (j *Journal) write() {
@@ -298,12 +256,7 @@ func (j *Journal) Close() error {
 			errs = append(errs, fmt.Errorf("undo a failed write to %s: %w", filepath.Join(j.dir, controlName), err))
 		}
 	}
-	errs = append(errs, j.requests.close(), j.ctl.Close())
-	j.mu.Lock()
-	j.ended = true
-	j.mu.Unlock()
-	j.notify()
-	errs = append(errs, j.lock.Close())
+	errs = append(errs, j.ctl.Close(), j.lock.Close())
 	return errors.Join(errs...)
 }
 
@@ -312,19 +265,4 @@ func wake(c chan struct{}) {
 	case c <- struct{}{}:
 	default:
 	}
-}
-
-// requestFiles lists the requests files in order.
-func requestFiles(dir string) ([]string, error) {
-	des, err := os.ReadDir(dir) // sorted
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, de := range des {
-		if _, ok := firstSeq(de.Name()); ok && strings.HasPrefix(de.Name(), "requests-") {
-			names = append(names, de.Name())
-		}
-	}
-	return names, nil
 }

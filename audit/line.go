@@ -3,20 +3,17 @@ package audit
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"strconv"
 	"time"
 )
 
 const (
-	maxControlData = 1 << 20
-	maxRequestData = 256 << 10
-	maxLine        = maxControlData + 1<<10
+	maxData = 1 << 20
+	maxLine = maxData + 1<<10
 
 	timeLayout = "2006-01-02T15:04:05.000000Z"
 	sumKey     = `,"sum":"`
@@ -36,18 +33,9 @@ func (c chain) next(body []byte) chain {
 	return out
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// crcSum is the sum of a request line.
-func crcSum(body []byte) []byte {
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], crc32.Checksum(body, castagnoli))
-	return hex.AppendEncode(nil, b[:])
-}
-
 // normal checks an entry and brings it into the form in which it is written,
 // so that encoding it later cannot fail.
-func normal(e Entry, maxData int) (Entry, error) {
+func normal(e Entry) (Entry, error) {
 	if !validKind(e.Kind) {
 		return e, fmt.Errorf("entry kind %q: must be 1 to 32 of a-z", e.Kind)
 	}
@@ -113,20 +101,14 @@ func appendControl(dst []byte, e Entry, more int, prev chain) ([]byte, chain) {
 	return appendSum(dst, hex.AppendEncode(nil, sum[:])), sum
 }
 
-func appendRequest(dst []byte, e Entry) []byte {
-	start := len(dst)
-	dst = appendBody(dst, e, 0)
-	return appendSum(dst, crcSum(dst[start:]))
-}
-
 var (
 	errForm = errors.New("not a journal line")
 	errSum  = errors.New("the checksum does not match")
 )
 
 // splitLine takes a line without its newline apart, by form only.
-func splitLine(line []byte, sumLen int) (body, sum []byte, err error) {
-	n := len(line) - len(sumKey) - sumLen - len(lineEnd)
+func splitLine(line []byte) (body, sum []byte, err error) {
+	n := len(line) - len(sumKey) - 2*sha256.Size - len(lineEnd)
 	if n <= 0 || string(line[n:n+len(sumKey)]) != sumKey || string(line[len(line)-len(lineEnd):]) != lineEnd {
 		return nil, nil, errForm
 	}
@@ -135,7 +117,7 @@ func splitLine(line []byte, sumLen int) (body, sum []byte, err error) {
 
 // parseControl checks a control line against the chain before it.
 func parseControl(line []byte, prev chain) (e Entry, more int, sum chain, err error) {
-	body, got, err := splitLine(line, 2*sha256.Size)
+	body, got, err := splitLine(line)
 	if err != nil {
 		return e, 0, sum, err
 	}
@@ -146,39 +128,6 @@ func parseControl(line []byte, prev chain) (e Entry, more int, sum chain, err er
 	e, more, err = parseBody(body)
 	e.Sum = string(got)
 	return e, more, sum, err
-}
-
-// checkRequest verifies a request line and reads no more of it than its seq.
-func checkRequest(line []byte) (body []byte, seq uint64, err error) {
-	body, got, err := splitLine(line, 8)
-	if err != nil {
-		return nil, 0, err
-	}
-	if !bytes.Equal(crcSum(body), got) {
-		return nil, 0, errSum
-	}
-	rest, ok := bytes.CutPrefix(body, []byte(`{"seq":`))
-	digits, _, ok2 := bytes.Cut(rest, []byte(","))
-	if !ok || !ok2 {
-		return nil, 0, errForm
-	}
-	if seq, err = strconv.ParseUint(string(digits), 10, 64); err != nil {
-		return nil, 0, errForm
-	}
-	return body, seq, nil
-}
-
-func parseRequest(line []byte) (Entry, error) {
-	body, _, err := checkRequest(line)
-	if err != nil {
-		return Entry{}, err
-	}
-	e, more, err := parseBody(body)
-	if err == nil && more != 0 {
-		err = errForm
-	}
-	e.Sum = string(line[len(line)-len(lineEnd)-8 : len(line)-len(lineEnd)])
-	return e, err
 }
 
 // parseBody reads the summed part of a line. It takes only what appendBody
@@ -198,7 +147,7 @@ func parseBody(body []byte) (Entry, int, error) {
 	if err != nil {
 		return Entry{}, 0, fmt.Errorf("%w: %w", errForm, err)
 	}
-	e, err := normal(Entry{Seq: l.Seq, Time: t, Kind: l.Kind, Data: l.Data}, maxControlData)
+	e, err := normal(Entry{Seq: l.Seq, Time: t, Kind: l.Kind, Data: l.Data})
 	if err != nil {
 		return Entry{}, 0, fmt.Errorf("%w: %w", errForm, err)
 	}

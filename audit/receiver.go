@@ -1,8 +1,6 @@
 package audit
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,9 +16,9 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// RequestSink takes request entries. A *Journal is one.
+// RequestSink takes what the receiver gets. Request must not block.
 type RequestSink interface {
-	Request(Entry)
+	Request(RequestEntry)
 }
 
 // Receiver is the gRPC Access Log Service of Envoy
@@ -41,7 +39,7 @@ func NewReceiver(sink RequestSink, log *slog.Logger) *Receiver {
 // ReceiverStats are counts since the start, for metrics.
 type ReceiverStats struct {
 	Streams   uint64 // opened by Envoys
-	Requests  uint64 // entries handed to the journal
+	Requests  uint64 // entries handed to the sink
 	Ignored   uint64 // HTTP entries of other types: periodic, upstream
 	TCP       uint64 // TCP entries, ignored for now
 	Malformed uint64 // messages that are not what the protocol says
@@ -108,7 +106,6 @@ func (r *Receiver) receive(s grpc.ServerStream) error {
 func (r *Receiver) lost(node string, err error) {
 	r.malformed.Add(1)
 	r.log.Error("access log message lost", "node", node, "error", err)
-	r.record(KindGap, Gap{V: 1, Lost: 1, Reason: "an access log message could not be decoded"})
 }
 
 // decode is proto.Unmarshal that takes strings which are not UTF-8, and
@@ -136,25 +133,6 @@ func (r *Receiver) http(node string, e *dataaccesslogv3.HTTPAccessLogEntry) {
 		r.ignored.Add(1)
 		return
 	}
-	entry := newRequestEntry(node, typ, e)
-	if typ == TypeStart && entry.Opening == "" {
-		// Answered by Envoy itself, at once: its end is all there is to tell.
-		r.ignored.Add(1)
-		return
-	}
 	r.requests.Add(1)
-	r.record(KindRequest, entry)
-}
-
-func (r *Receiver) record(kind string, v any) {
-	var data bytes.Buffer
-	enc := json.NewEncoder(&data)
-	enc.SetEscapeHTML(false) // six bytes for one would be the client's to choose
-	if err := enc.Encode(v); err != nil {
-		// Structs of strings, numbers and valid times: cannot be.
-		r.malformed.Add(1)
-		r.log.Error("access log entry lost", "error", err)
-		return
-	}
-	r.sink.Request(Entry{Kind: kind, Data: data.Bytes()})
+	r.sink.Request(newRequestEntry(node, typ, e))
 }

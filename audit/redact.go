@@ -92,6 +92,31 @@ func redactHost(h string) string {
 	return clean(h)
 }
 
+var (
+	// Of a string in a line of JSON: on to its end, which is not a quote that is
+	// escaped.
+	jsonQuery    = regexp.MustCompile(`(?s)\?(?:[^"\\]|\\.)*`)
+	jsonUserInfo = regexp.MustCompile(`(?s)"(?:[^"\\]|\\.)*@`)
+	// jsonRest is what a line without its beginning has of the string in which it
+	// begins. A first quote may be an escaped one, the backslash before it lost.
+	jsonRest = regexp.MustCompile(`(?s)^\\*"?(?:[^"\\]|\\.)*`)
+)
+
+// Fragment is what may be kept of the beginning of a line that is no row: what
+// may be a part of a query or of credentials is not, also where it lacks its
+// beginning or its end.
+func Fragment(b []byte) string {
+	const read = 1 << 10
+	s := string(b[:min(len(b), read)])
+	if !strings.HasPrefix(s, `{"`) {
+		s = redacted + jsonRest.ReplaceAllString(s, "")
+	}
+	s = jsonQuery.ReplaceAllString(s, "?"+redacted)
+	s = jsonUserInfo.ReplaceAllString(s, `"`+redacted+"@")
+	s = matrix.ReplaceAllString(s, ";$1="+redacted)
+	return brief(clean(s))
+}
+
 var errWire = errors.New("not the wire format of protobuf")
 
 // validUTF8 copies an encoded message and makes its strings valid UTF-8.

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"encoding/json"
-	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -10,14 +9,20 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	dataaccesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // The types of a RequestEntry.
 const (
-	TypeStart = "start"
-	TypeEnd   = "end"
+	TypeOpen = "open" // still open after a second
+	TypeEnd  = "end"
+)
+
+// Why we ended a stream: see RequestEntry.Cut. A row of Envoy's tells CutToken
+// only; for CutClosed one must know when the opening ended.
+const (
+	CutClosed = "closed"
+	CutToken  = "token"
 )
 
 // RequestEntry is the data of a KindRequest entry, version 1. Every string is
@@ -25,11 +30,17 @@ const (
 type RequestEntry struct {
 	V int `json:"v"` // 1
 	// Key names the request: the stream id, or, for what Envoy rejected before
-	// it gave one, connection and start time. Start and end have the same.
-	Key        string    `json:"key"`
-	Type       string    `json:"type"` // start, end
-	Gateway    string    `json:"gateway,omitempty"`
-	Node       string    `json:"node,omitempty"`
+	// it gave one, connection and start time: Envoy's clock counts microseconds,
+	// so two streams of one HTTP/2 connection may have one. All entries of a request
+	// have the same.
+	Key     string `json:"key"`
+	Type    string `json:"type"` // open, end
+	Gateway string `json:"gateway,omitempty"`
+	Node    string `json:"node,omitempty"`
+	// Epoch names one life of the Envoy process, and N numbers the requests of it
+	// in the log, from 1 and without holes. N is set by the recorder.
+	Epoch      string    `json:"epoch,omitempty"`
+	N          uint64    `json:"n,omitempty"`
 	StreamID   string    `json:"streamID,omitempty"`
 	Connection string    `json:"connection,omitempty"`
 	Start      time.Time `json:"start"` // Envoy's wall clock, µs
@@ -65,13 +76,24 @@ type RequestEntry struct {
 	PeerAddress     string `json:"peerAddress,omitempty"`   // of the connection, where it differs
 	UpstreamAddress string `json:"upstreamAddress,omitempty"`
 	UpstreamCluster string `json:"upstreamCluster,omitempty"`
+
+	// Cut says why we ended the stream: "closed" (deadline, revocation, panic
+	// button: see the entries of its activations) or "token" (the token's end).
+	Cut string `json:"cut,omitempty"`
+	// Via is "als" for a request that only the gRPC access log told of: Envoy died
+	// before it wrote its line.
+	Via string `json:"via,omitempty"`
 }
 
-// entryType is start, end, or empty for an entry that is neither.
+// At is when Envoy told of it: at its end, or when it had been open for a second.
+// It may be recorded much later.
+func (r RequestEntry) At() time.Time {
+	return r.Start.Add(time.Duration(r.DurationMs * float64(time.Millisecond)))
+}
+
+// entryType is end, or empty for an entry that is of something else.
 func entryType(c *dataaccesslogv3.AccessLogCommon) string {
 	switch c.GetAccessLogType() {
-	case dataaccesslogv3.AccessLogType_DownstreamStart:
-		return TypeStart
 	case dataaccesslogv3.AccessLogType_DownstreamEnd, dataaccesslogv3.AccessLogType_NotSet:
 		return TypeEnd
 	}
@@ -82,71 +104,44 @@ const jwtNamespace = "envoy.filters.http.jwt_authn"
 
 func newRequestEntry(node, typ string, e *dataaccesslogv3.HTTPAccessLogEntry) RequestEntry {
 	c, req, res := e.GetCommonProperties(), e.GetRequest(), e.GetResponse()
-	tag := func(name string) string {
-		if v := c.GetCustomTags()[name]; v != "-" {
-			return clean(v)
-		}
-		return ""
-	}
-	jwt := c.GetMetadata().GetFilterMetadata()[jwtNamespace]
-	claims := jwt.GetFields()["jwt"].GetStructValue().GetFields()
-	path := req.GetOriginalPath()
-	if path == "" {
-		path = req.GetPath()
-	}
-	r := RequestEntry{
-		V:        1,
-		Type:     typ,
-		Node:     clean(node),
-		StreamID: clean(c.GetStreamId()),
+	tag := c.GetCustomTags()
+	jwt := c.GetMetadata().GetFilterMetadata()[jwtNamespace].GetFields()
+	claims := jwt["jwt"].GetStructValue().GetFields()
+	row := RequestRow{
+		Type: typ, Gateway: tag["bg.gateway"], Node: node, Epoch: tag["bg.epoch"],
+		StreamID: c.GetStreamId(), Connection: tag["bg.connection"],
 
 		Method: method(req.GetRequestMethod()),
-		Host:   redactHost(req.GetAuthority()),
-		Path:   redactPath(path),
+		Host:   req.GetAuthority(),
+		Path:   first(req.GetOriginalPath(), req.GetPath()),
 
 		Status:        res.GetResponseCode().GetValue(),
 		ResponseFlags: responseFlags(c.GetResponseFlags()),
-		Details:       clean(res.GetResponseCodeDetails()),
+		Details:       res.GetResponseCodeDetails(),
+		JWTFailure:    jwt["jwt_fail"].GetStructValue().GetFields()["message"].GetStringValue(),
 		BytesIn:       req.GetRequestBodyBytes(),
 		BytesOut:      res.GetResponseBodyBytes(),
 
-		Route:       first(tag("bg.route"), clean(c.GetRouteName())),
-		Rule:        tag("bg.rule"),
-		Activations: list(c.GetCustomTags()["bg.activations"]),
-		Role:        tag("bg.role"),
-		Incident:    tag("bg.incident"),
-		Opening:     tag("bg.opening"),
+		RouteName: c.GetRouteName(), Route: tag["bg.route"], Rule: tag["bg.rule"], Role: tag["bg.role"],
+		Opening: tag["bg.opening"], Activations: tag["bg.activations"], Incident: tag["bg.incident"],
 
-		Issuer:  claim(claims["iss"]),
-		Subject: claim(claims["sub"]),
-		JTI:     claim(claims["jti"]),
+		Issuer: claim(claims["iss"]), Subject: claim(claims["sub"]), JTI: claim(claims["jti"]),
 
 		ClientAddress:   address(c.GetDownstreamRemoteAddress()),
+		PeerAddress:     address(c.GetDownstreamDirectRemoteAddress()),
 		UpstreamAddress: address(c.GetUpstreamRemoteAddress()),
-		UpstreamCluster: clean(c.GetUpstreamCluster()),
-	}
-	r.Gateway = first(tag("bg.gateway"), r.Node)
-	if peer := address(c.GetDownstreamDirectRemoteAddress()); peer != r.ClientAddress {
-		r.PeerAddress = peer
+		UpstreamCluster: c.GetUpstreamCluster(),
 	}
 	if t := c.GetStartTime(); t.IsValid() {
-		r.Start = t.AsTime().Truncate(time.Microsecond)
+		row.Start = t.AsTime()
 	}
-	d := c.GetDuration()
+	// Without a response there is no last byte of it.
+	d := c.GetTimeToLastDownstreamTxByte()
 	if d == nil {
-		d = c.GetTimeToLastDownstreamTxByte()
+		d = c.GetDuration()
 	}
-	r.DurationMs = milliseconds(d)
-	r.Denied = denied(r.Status, r.Details, jwt.GetFields()["jwt_fail"])
-	if r.Opening == "" || r.Subject == "" && r.Denied != "" {
-		r.Path, r.Host = brief(r.Path), brief(r.Host)
-	}
-	r.Connection = tag("bg.connection")
-	r.Key = r.StreamID
-	if r.Key == "" {
-		r.Key = first(r.Connection, r.PeerAddress, r.ClientAddress) + "@" + r.Start.Format(timeLayout)
-	}
-	return r
+	row.Duration = d.AsDuration()
+	return row.Entry()
 }
 
 // maxStranger bounds what somebody without a valid token can have us write of
@@ -193,7 +188,7 @@ func list(s string) []string {
 func claim(v *structpb.Value) string {
 	switch v := v.GetKind().(type) {
 	case *structpb.Value_StringValue:
-		return clean(v.StringValue)
+		return v.StringValue
 	case *structpb.Value_NumberValue:
 		return strconv.FormatFloat(v.NumberValue, 'f', -1, 64)
 	}
@@ -207,9 +202,7 @@ func method(m corev3.RequestMethod) string {
 	return clean(m.String())
 }
 
-func milliseconds(d *durationpb.Duration) float64 {
-	return math.Round(float64(d.AsDuration().Microseconds())) / 1000
-}
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // address is host:port, the path of a socket, or what an internal listener
 // stands for: its endpoint_id carries the real upstream address.
@@ -227,7 +220,7 @@ func address(a *corev3.Address) string {
 
 // denied names the lock at which a request ended, from Envoy's response code
 // details and the failure that jwt_authn leaves in the metadata.
-func denied(status uint32, details string, jwtFail *structpb.Value) string {
+func denied(status uint32, details, jwtFailure string) string {
 	inBraces := func(open, end string) string {
 		_, s, _ := strings.Cut(details, open)
 		s, _, _ = strings.Cut(s, end)
@@ -235,8 +228,7 @@ func denied(status uint32, details string, jwtFail *structpb.Value) string {
 	}
 	switch {
 	case strings.HasPrefix(details, "jwt_authn_access_denied"):
-		why := clean(jwtFail.GetStructValue().GetFields()["message"].GetStringValue())
-		return clean("token: " + first(why, strings.ReplaceAll(inBraces("{", "}"), "_", " "), "refused"))
+		return clean("token: " + first(clean(jwtFailure), strings.ReplaceAll(inBraces("{", "}"), "_", " "), "refused"))
 	case strings.HasPrefix(details, "rbac_access_denied"):
 		return clean("rbac: " + first(inBraces("[", "]"), "refused"))
 	case strings.HasPrefix(details, "ext_authz"):

@@ -14,13 +14,15 @@ import (
 // decide asks which windows are open.
 func (s *state) decide() {
 	s.plan = activation.Decide(activation.Input{
-		Now:         s.in.Now,
-		FirstStart:  s.in.FirstStart,
-		Objects:     s.in.Activations,
-		RequestedBy: s.in.RequestedBy,
-		Requests:    s.in.Requests,
-		Records:     s.in.Records,
-		Revocations: s.in.Revocations,
+		Now:          s.in.Now,
+		FirstStart:   s.in.FirstStart,
+		Objects:      s.in.Activations,
+		Seen:         s.in.Seen,
+		RequestedBy:  s.in.RequestedBy,
+		Requests:     s.in.Requests,
+		Records:      s.in.Records,
+		Revocations:  s.in.Revocations,
+		AuditFailing: s.in.AuditFailing,
 		Route: func(kind string, key types.NamespacedName) *activation.Route {
 			if r := s.routes[key]; kind == "HTTPRoute" && r != nil {
 				return r.decision

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
 	"github.com/breakglass-gateway/breakglass-gateway/xds/snapshot"
 )
@@ -89,7 +90,8 @@ func (s *state) build(g *gateway) {
 	b.listeners()
 	b.leases()
 	b.routes()
-	s.out.Gateways[g.key] = &Gateway{Snapshot: &snapshot.Snapshot{Resources: g.resources}, LastDeadline: b.last}
+	s.out.Gateways[g.key] = &Gateway{Snapshot: &snapshot.Snapshot{Resources: g.resources}, LastDeadline: b.last,
+		Unrecorded: g.class.policy.obj.Spec.Audit.OnFailure == v1alpha1.AuditDegrade}
 }
 
 // programmed reports whether Envoy has acknowledged the current version of a

@@ -60,6 +60,7 @@ func genPolicy(t *rapid.T) *v1alpha1.EmergencyPolicy {
 	}
 	p.Spec.Suspended = rapid.IntRange(0, 9).Draw(t, "suspended") == 0
 	all := rapid.Bool().Draw(t, "relaxed")
+	p.Spec.Audit.OnFailure = mostly(t, "on failure", v1alpha1.AuditRefuse, v1alpha1.AuditDegrade, "", "degrade")
 	p.Spec.Scope = v1alpha1.Scope{AllowWildcardHostnames: all, AllowCatchAllPath: all, AllowAnyMethod: all, AllowUnlabelled: all, AllowPlainHTTP: all}
 	return p
 }
@@ -204,6 +205,7 @@ func step(t *rapid.T, in *Input, reject map[snapshot.Key]string) {
 			delete(in.Activations, key(name))
 		}
 	}
+	in.AuditFailing = mostly(t, "audit", "", "disk full")
 	in.Now = in.Now.Add(anyOf(t, "time", 0, time.Second, time.Minute, 10*time.Minute, time.Hour, -time.Minute))
 	if in.Now.Before(epoch) {
 		in.Now = epoch
@@ -227,6 +229,9 @@ func settle2(t *rapid.T, in *Input, reject map[snapshot.Key]string) *Result {
 		out := Translate(*in)
 		moved := len(out.Facts) > 0
 		for _, f := range out.Facts {
+			if in.AuditFailing != "" && f.Event == activation.Opened {
+				t.Fatalf("an opening is proposed while the audit log cannot be kept: %+v", f)
+			}
 			if old, ok := in.Records[f.Record.Key()]; ok && (old.Final() && !f.Record.Final() || f.Record.Deadline.After(old.Deadline)) {
 				t.Fatalf("a fact takes an ending back: %+v after %+v", f, old)
 			}
@@ -268,6 +273,9 @@ func checkWindows(t *rapid.T, in *Input, out *Result) int {
 						continue
 					}
 					open++
+					if in.AuditFailing != "" && in.Policies["emergency"].Spec.Audit.OnFailure != v1alpha1.AuditDegrade {
+						t.Fatalf("served while the audit log cannot be kept: %v", meta)
+					}
 					covered(t, in, meta["route"].GetStringValue(), meta["role"].GetStringValue(), meta["deadline"].GetStringValue())
 				}
 			}

@@ -16,7 +16,7 @@ import (
 
 func (s *state) writeStatuses() {
 	for name, p := range s.policies {
-		s.out.Statuses.Policies[name] = p.status()
+		s.out.Statuses.Policies[name] = p.status(s.in.AuditFailing)
 	}
 	for name, c := range s.classes {
 		s.out.Statuses.GatewayClasses[name] = gwv1.GatewayClassStatus{Conditions: conditionsAt(c.obj.Generation, c.cond)}
@@ -29,10 +29,15 @@ func (s *state) writeStatuses() {
 	}
 }
 
-func (p *policy) status() v1alpha1.EmergencyPolicyStatus {
+func (p *policy) status(auditFailing string) v1alpha1.EmergencyPolicyStatus {
 	accepted := yes(v1alpha1.ConditionAccepted, "Accepted")
-	if p.obj.Spec.Suspended {
+	switch {
+	case p.obj.Spec.Suspended:
 		accepted.message = "suspended: nothing is open and nothing can be opened"
+	case auditFailing != "" && p.obj.Spec.Audit.OnFailure == v1alpha1.AuditDegrade:
+		accepted.message = "the audit log cannot be kept, so nothing new opens; what is open stays open (audit.onFailure Degrade): " + auditFailing
+	case auditFailing != "":
+		accepted.message = "the audit log cannot be kept, so nothing is open (audit.onFailure Refuse): " + auditFailing
 	}
 	refs := yes(v1alpha1.ConditionResolvedRefs, "ResolvedRefs")
 	if m := p.problem(); m != "" {
@@ -165,6 +170,9 @@ func (s *state) routeLive(r *route) condition {
 			live.message += "; " + but
 		}
 		return live
+	}
+	if b, withheld := s.plan.Withheld[r.key]; withheld {
+		dormant.reason, dormant.message = b.Reason, b.Message
 	}
 	if why := s.excluded[r.key]; why != "" {
 		dormant.reason, dormant.message = "RefusedByEnvoy", why

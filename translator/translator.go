@@ -43,12 +43,19 @@ type Input struct {
 	// ClockBehind is how far the clock that Envoy reads is behind Now. Deadlines
 	// are written for Envoy's clock.
 	ClockBehind time.Duration
-	// FirstStart: see activation.Input.
+	// FirstStart, Seen and what follows: see activation.Input.
 	FirstStart  bool
+	Seen        map[types.NamespacedName]time.Time
 	RequestedBy map[types.NamespacedName]string
 	Requests    map[types.NamespacedName]activation.Record
 	Records     map[types.NamespacedName]activation.Record
 	Revocations map[types.NamespacedName]activation.Revocation
+	// AuditFailing says, for people, why the audit log cannot be kept now; "": it
+	// can. While it is set nothing is open under a policy whose audit.onFailure is
+	// Refuse, nothing opens under any, and no opening is proposed. Nothing
+	// ends because of it: its activations are Pending, and are served again once
+	// it is cleared.
+	AuditFailing string
 	// RemoteKeys are the fetched key sets, by policy and issuer.
 	RemoteKeys map[jwks.Key]jwks.Result
 	// Delivery is what each Gateway's Envoy has acknowledged. A missing entry:
@@ -61,6 +68,8 @@ type Gateway struct {
 	Snapshot *snapshot.Snapshot
 	// LastDeadline is until when it can serve anything. Zero: nothing is open.
 	LastDeadline time.Time
+	// Unrecorded: its policy lets it serve while the audit log cannot be kept.
+	Unrecorded bool
 }
 
 // Statuses of every object, each by its key.

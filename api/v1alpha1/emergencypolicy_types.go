@@ -69,6 +69,12 @@ type EmergencyPolicySpec struct {
 	// +kubebuilder:default={}
 	Scope Scope `json:"scope,omitzero"`
 
+	// Audit says what happens while the audit log cannot be kept.
+	//
+	// +optional
+	// +kubebuilder:default={}
+	Audit Audit `json:"audit,omitzero"`
+
 	// Suspended is the panic button. While true nothing is open and nothing can
 	// be opened. What was open when it was pressed is Revoked and stays so after
 	// it is released: opening again takes a new Activation.
@@ -385,6 +391,46 @@ type Scope struct {
 	// +kubebuilder:validation:Maximum=16
 	MaxRules *int32 `json:"maxRules,omitempty"`
 }
+
+// Audit says what happens while the audit log cannot be kept: its disk is full,
+// it cannot be written, or Envoy cannot write its own record of requests.
+//
+// Whatever is chosen here, nothing opens meanwhile: an activation opens only
+// after its own entry is durable. It waits, Pending with reason AuditFailing,
+// and opens by itself once entries can be kept again, unless its window has
+// passed by then. And nothing waits with closing: deadlines, revocations and
+// suspended take effect as ever, and are recorded later.
+type Audit struct {
+	// OnFailure is what happens to what is open while the audit log cannot be
+	// kept. Default Refuse.
+	//
+	// Refuse: no record, no door. Everything open under this policy is closed,
+	// exactly like outside its window: requests get a 404, and open streams are
+	// cut. The activations do not end: they are Pending with reason AuditFailing,
+	// keep their deadlines, and are served again, if those have not passed, once
+	// entries can be kept again.
+	//
+	// Degrade: what is open stays open until its deadline, and requests are
+	// served although their entries may be lost. The log then shows that there is
+	// a gap, not what was done in it.
+	//
+	// +optional
+	// +kubebuilder:default=Refuse
+	OnFailure AuditFailurePolicy `json:"onFailure,omitempty"`
+}
+
+// AuditFailurePolicy is what becomes of open routes while the audit log cannot
+// be kept. Whatever is not Degrade is Refuse.
+//
+// +kubebuilder:validation:Enum=Refuse;Degrade
+type AuditFailurePolicy string
+
+const (
+	// AuditRefuse closes what is open until entries can be kept again.
+	AuditRefuse AuditFailurePolicy = "Refuse"
+	// AuditDegrade leaves open what is open.
+	AuditDegrade AuditFailurePolicy = "Degrade"
+)
 
 // EmergencyPolicyStatus is the observed state of an EmergencyPolicy.
 type EmergencyPolicyStatus struct {

@@ -10,6 +10,7 @@ func commands() []*cobra.Command {
 		newActivateCommand(),
 		newRevokeCommand(),
 		newTimelineCommand(),
+		newAuditCommand(),
 		newTokenCommand(),
 		newValidateCommand(),
 		newServeCommand(),

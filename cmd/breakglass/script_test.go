@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 //	add FILE           an activation that is there already, as JSON
 //	set NAME PHASE     moves payments/NAME on
 //	waiting            waits until somebody waits for an activation
+//	log DIR [WHAT]     writes an audit log, or goes on with it; see scriptLog
+//	holds FILE TEXT    waits until there is TEXT in FILE
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
@@ -48,6 +50,8 @@ func TestScripts(t *testing.T) {
 			"add":     func(ts *testscript.TestScript, _ bool, args []string) { fakeOf(ts).add(ts, args[0]) },
 			"set":     func(ts *testscript.TestScript, _ bool, args []string) { fakeOf(ts).set(args[0], args[1]) },
 			"waiting": func(ts *testscript.TestScript, _ bool, _ []string) { fakeOf(ts).waiting(ts) },
+			"log":     func(ts *testscript.TestScript, _ bool, args []string) { scriptLog(ts, args) },
+			"holds":   func(ts *testscript.TestScript, _ bool, args []string) { holds(ts, args[0], args[1]) },
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -111,6 +115,16 @@ func (f *fake) waiting(ts *testscript.TestScript) {
 		time.Sleep(2 * time.Millisecond)
 	}
 	ts.Fatalf("nobody waits")
+}
+
+func holds(ts *testscript.TestScript, file, text string) {
+	for range 5000 {
+		if b, err := os.ReadFile(ts.MkAbs(file)); err == nil && strings.Contains(string(b), text) {
+			return
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	ts.Fatalf("%s does not come to hold %q", file, text)
 }
 
 var scenarios = map[string]func(*v1alpha1.Activation) (v1alpha1.ActivationStatus, error){

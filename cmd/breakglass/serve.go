@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -57,6 +58,9 @@ and the next serve on the same data directory adopts it.`,
 	f.StringVar(&o.EnvoyPath, "envoy", "", "Envoy 1.40 binary (default: $BREAKGLASS_ENVOY, then envoy in PATH)")
 	f.IntVar(&o.Concurrency, "envoy-concurrency", 0, "Envoy's worker threads (default: the number of CPUs, at most 4)")
 	f.StringVar(&o.MetricsAddress, "metrics-address", "127.0.0.1:9102", "loopback address of /metrics, /healthz and /readyz; empty for none")
+	f.DurationVar(&o.AuditRetention, "audit-retention", 400*24*time.Hour, "how long entries of the audit log are kept; negative: for ever")
+	f.StringVar(&o.AuditOrigin, "audit-origin", "", "first line of the checkpoints of a new audit log (default: breakglass.dev/log/ and a random id)")
+	f.StringArrayVar(&o.CheckpointTo, "checkpoint-to", nil, "file, or https URL, that gets each checkpoint of the audit log at once; repeatable")
 	f.StringVar(&logFormat, "log-format", "text", "text or json")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	addDataDirFlag(cmd)

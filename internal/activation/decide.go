@@ -22,12 +22,19 @@ type Input struct {
 	Objects map[types.NamespacedName]*v1alpha1.Activation
 	// Requests that came by other ways than objects, and are not on record yet.
 	Requests map[types.NamespacedName]Record
+	// Seen is when objects that are not on record yet were seen first.
+	Seen map[types.NamespacedName]time.Time
 	// RequestedBy is who the backend saw ask for an object.
 	RequestedBy map[types.NamespacedName]string
 	// Records are the facts on record.
 	Records map[types.NamespacedName]Record
 	// Revocations that were asked for by other ways than objects.
 	Revocations map[types.NamespacedName]Revocation
+	// AuditFailing says, for people, why the audit log cannot be kept now. "": it
+	// can. While it is set no opening is proposed, and what is open under a policy
+	// that refuses is no Window; but no record ends because of it, and the time of
+	// what waits runs.
+	AuditFailing string
 	// Route finds a target. Nil: there is none.
 	Route func(kind string, key types.NamespacedName) *Route
 }
@@ -53,6 +60,8 @@ type Window struct {
 type Plan struct {
 	// Windows that are open now: durably opened, and nothing against it.
 	Windows map[WindowKey]*Window
+	// Withheld are the routes that would be open if the audit log could be kept.
+	Withheld map[types.NamespacedName]Blocked
 	// Facts to record, in order.
 	Facts []Fact
 	// Next is the next instant at which the answer changes by time alone. Zero: none.
@@ -68,11 +77,12 @@ type Plan struct {
 // Decide judges every activation.
 func Decide(in Input) *Plan {
 	p := &Plan{
-		Windows: map[WindowKey]*Window{},
-		in:      in,
-		records: make(map[types.NamespacedName]Record, len(in.Records)+len(in.Objects)),
-		blocked: map[types.NamespacedName]map[string]Blocked{},
-		routes:  map[types.NamespacedName]*Route{},
+		Windows:  map[WindowKey]*Window{},
+		Withheld: map[types.NamespacedName]Blocked{},
+		in:       in,
+		records:  make(map[types.NamespacedName]Record, len(in.Records)+len(in.Objects)),
+		blocked:  map[types.NamespacedName]map[string]Blocked{},
+		routes:   map[types.NamespacedName]*Route{},
 	}
 	maps.Copy(p.records, in.Records)
 	p.request()
@@ -107,7 +117,11 @@ func (p *Plan) request() {
 		if _, known := p.records[key]; known {
 			continue
 		}
-		r := New(obj, Manifest, p.in.RequestedBy[key], p.in.Now)
+		start := p.in.Now
+		if seen, before := p.in.Seen[key]; before && seen.Before(start) {
+			start = seen
+		}
+		r := New(obj, Manifest, p.in.RequestedBy[key], start)
 		p.records[key] = r
 	}
 }
@@ -127,7 +141,8 @@ func New(obj *v1alpha1.Activation, origin Origin, requestedBy string, start time
 }
 
 // order fixes who comes first when activations compete: the earlier start, then
-// the name. The first pass also reports what is requested.
+// the name. The first pass also reports what is requested, whether the audit log
+// can be kept or not: that opens nothing, and it fixes the start.
 func (p *Plan) order() {
 	p.ordering = slices.SortedFunc(maps.Keys(p.records), func(a, b types.NamespacedName) int {
 		return cmp.Or(
@@ -286,6 +301,11 @@ func (p *Plan) openWindows() {
 				p.block(key, t, *b)
 				continue
 			}
+			if b := p.unaudited(r, t); b != nil {
+				p.block(key, t, *b)
+				p.Withheld[p.route(r, t).Key] = *b
+				continue
+			}
 			p.addWindow(r, t, rec)
 		}
 	}
@@ -341,6 +361,10 @@ func (p *Plan) open(key types.NamespacedName) {
 			continue
 		}
 		if b := p.keyless(r, t); b != nil {
+			p.block(key, t, *b)
+			continue
+		}
+		if b := p.unrecordable(); b != nil {
 			p.block(key, t, *b)
 			continue
 		}

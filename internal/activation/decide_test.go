@@ -25,9 +25,11 @@ type world struct {
 	first   bool
 	// broken: the journal takes nothing; acked: Envoy acknowledges everything.
 	broken, acked bool
-	events        []string
-	plan          *Plan
-	status        map[types.NamespacedName]v1alpha1.ActivationStatus
+	// failing is why the audit log cannot be kept.
+	failing string
+	events  []string
+	plan    *Plan
+	status  map[types.NamespacedName]v1alpha1.ActivationStatus
 }
 
 func newWorld(t *testing.T) *world {
@@ -77,7 +79,7 @@ func (w *world) settle() {
 	w.t.Helper()
 	for range 10 {
 		w.plan = Decide(Input{
-			Now: w.now, FirstStart: w.first, Objects: w.objects, Records: w.records, Revocations: w.revoke,
+			Now: w.now, FirstStart: w.first, Objects: w.objects, Records: w.records, Revocations: w.revoke, AuditFailing: w.failing, Seen: w.seen(),
 			Route: func(_ string, key types.NamespacedName) *Route { return w.routes[key] },
 		})
 		w.status = w.plan.Complete(func(WindowKey, *Window) (bool, string) { return w.acked, "not acknowledged" })
@@ -95,6 +97,17 @@ func (w *world) settle() {
 		}
 	}
 	w.t.Fatal("does not settle")
+}
+
+// seen are the starts of the last plan, as the loop remembers them.
+func (w *world) seen() map[types.NamespacedName]time.Time {
+	out := map[types.NamespacedName]time.Time{}
+	if w.plan != nil {
+		for key, r := range w.plan.Records() {
+			out[key] = r.Start
+		}
+	}
+	return out
 }
 
 func (w *world) wantPhase(name string, phase v1alpha1.Phase, reason string) {
@@ -380,6 +393,24 @@ func TestTimeSpentPendingCounts(t *testing.T) {
 	}
 }
 
+func TestTimeCountsAlsoWhileNothingCanBeRecorded(t *testing.T) {
+	w := newWorld(t)
+	w.broken, w.failing = true, "disk full"
+	w.activation("a", "db", "db", "1m")
+	w.activation("late", "db", "db", "20s")
+	w.settle()
+	start := w.now
+	w.now = w.now.Add(30 * time.Second)
+	w.settle()
+	w.broken, w.failing = false, ""
+	w.settle()
+	w.wantPhase("a", v1alpha1.PhaseLive, ReasonLive)
+	w.wantPhase("late", v1alpha1.PhaseExpired, ReasonNeverLive)
+	if d := w.open("db", "#0").Deadline; !d.Equal(start.Add(time.Minute)) {
+		t.Errorf("deadline %v", d)
+	}
+}
+
 func TestNoKeysHoldBackAnOpeningButEndNothing(t *testing.T) {
 	w := newWorld(t)
 	usable := false
@@ -393,4 +424,81 @@ func TestNoKeysHoldBackAnOpeningButEndNothing(t *testing.T) {
 	usable = false
 	w.settle()
 	w.wantPhase("a", v1alpha1.PhaseLive, ReasonLive)
+}
+
+func TestWhileTheAuditLogCannotBeKeptNothingOpensAndByPolicyNothingIsServed(t *testing.T) {
+	for _, onFailure := range []v1alpha1.AuditFailurePolicy{"", v1alpha1.AuditRefuse, v1alpha1.AuditDegrade} {
+		w := newWorld(t)
+		w.policy.Spec.Audit.OnFailure = onFailure
+		w.route("web")
+		w.activation("a", "db", "db", "10m")
+		w.settle()
+		opening, deadline := w.open("db", "#0").Opening, w.records[nn("a")].Deadline
+
+		w.failing = "disk full"
+		w.activation("b", "web", "web", "10m")
+		w.activation("late", "web", "web", "30s")
+		asked := w.now
+		w.settle()
+		w.now = w.now.Add(20 * time.Second)
+		w.settle()
+		w.wantPhase("b", v1alpha1.PhasePending, ReasonAuditFailing)
+		if w.open("web", "#0") != nil {
+			t.Errorf("%q: opened without a record", onFailure)
+		}
+		// What waits is on record from the first: its time runs.
+		if r := w.records[nn("b")]; !r.Start.Equal(asked) || len(r.Targets) > 0 {
+			t.Errorf("%q: the record of what waits since %v: %+v", onFailure, asked, r)
+		}
+		served := w.open("db", "#0") != nil
+		if served != (onFailure == v1alpha1.AuditDegrade) {
+			t.Errorf("%q: served %v", onFailure, served)
+		}
+		if !served {
+			w.wantPhase("a", v1alpha1.PhasePending, ReasonAuditFailing)
+			if b := w.plan.Withheld[nn("db")]; !strings.Contains(b.Message, "disk full") {
+				t.Errorf("%q: withheld because %q", onFailure, b.Message)
+			}
+		}
+
+		// Mended: the same window goes on, and what waited opens for what is left of
+		// its own, if anything is.
+		w.failing = ""
+		w.now = w.now.Add(time.Minute)
+		w.settle()
+		w.wantPhase("a", v1alpha1.PhaseLive, ReasonLive)
+		w.wantPhase("b", v1alpha1.PhaseLive, ReasonLive)
+		w.wantPhase("late", v1alpha1.PhaseExpired, ReasonNeverLive)
+		if d := w.open("web", "#0").Deadline; !d.Equal(asked.Add(10 * time.Minute)) {
+			t.Errorf("%q: asked for at %v, and open until %v", onFailure, asked, d)
+		}
+		if got := w.open("db", "#0"); got.Opening != opening || !w.records[nn("a")].Deadline.Equal(deadline) {
+			t.Errorf("%q: opening %s until %v, was %s until %v", onFailure, got.Opening, w.records[nn("a")].Deadline, opening, deadline)
+		}
+	}
+}
+
+func TestClosingDoesNotWaitForTheAuditLog(t *testing.T) {
+	w := newWorld(t)
+	w.policy.Spec.Audit.OnFailure = v1alpha1.AuditDegrade
+	w.route("web")
+	w.activation("a", "db", "db", "10m")
+	w.activation("b", "web", "web", "1h")
+	w.settle()
+	w.failing = "disk full"
+	w.revoke[nn("b")] = Revocation{By: "bob"}
+	w.settle()
+	w.wantPhase("b", v1alpha1.PhaseRevoked, ReasonRevoked)
+	if w.open("web", "#0") != nil {
+		t.Error("open after its revocation")
+	}
+	w.now = w.records[nn("a")].Deadline
+	w.settle()
+	w.wantPhase("a", v1alpha1.PhaseExpired, ReasonDeadline)
+	if w.open("db", "#0") != nil {
+		t.Error("open at its deadline")
+	}
+	w.failing = ""
+	w.settle()
+	w.wantPhase("b", v1alpha1.PhaseRevoked, ReasonRevoked)
 }

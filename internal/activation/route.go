@@ -40,6 +40,10 @@ type Policy struct {
 	Usable func(issuer string) bool
 }
 
+// degrades reports whether what is open under the policy stays so while the
+// audit log cannot be kept. Anything but the word for it means no.
+func (p *Policy) degrades() bool { return p.Spec.Audit.OnFailure == v1alpha1.AuditDegrade }
+
 // role finds a role by name.
 func (p *Policy) role(name string) *v1alpha1.Role {
 	for i := range p.Spec.Roles {

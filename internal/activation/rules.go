@@ -34,6 +34,7 @@ const (
 	ReasonRuleNotFound    = "RuleNotFound"
 	ReasonRouteChanged    = "RouteChanged"
 	ReasonRouteDeleted    = "RouteDeleted"
+	ReasonAuditFailing    = "AuditFailing"
 	ReasonOpening         = "Opening"
 	ReasonLive            = "Live"
 )
@@ -226,6 +227,27 @@ func (p *Plan) keyless(r Record, t v1alpha1.TargetReference) *Blocked {
 		issuers = append(issuers, g.Issuer)
 	}
 	return &Blocked{ReasonNoKeys, fmt.Sprintf("no token for role %q can be verified: none of its issuers %v has usable keys (see EmergencyPolicy %s)", role.Name, issuers, policy.Name)}
+}
+
+// unaudited says that an open target is not served because what goes through it
+// could not be recorded. It is no ending: the window goes on, unused.
+func (p *Plan) unaudited(r Record, t v1alpha1.TargetReference) *Blocked {
+	policy := p.route(r, t).Policies[0]
+	if p.in.AuditFailing == "" || policy.degrades() {
+		return nil
+	}
+	return &Blocked{ReasonAuditFailing, fmt.Sprintf("closed while the audit log cannot be kept, because EmergencyPolicy %s has audit.onFailure Refuse: %s: "+
+		"once that is mended this is served again by itself, at most until its deadline %s", policy.Name, p.in.AuditFailing, at(r.Deadline))}
+}
+
+// unrecordable says that nothing opens now, whatever the policy: its opening
+// could not be recorded. It is no refusal: what waits opens later.
+func (p *Plan) unrecordable() *Blocked {
+	if p.in.AuditFailing == "" {
+		return nil
+	}
+	return &Blocked{ReasonAuditFailing, fmt.Sprintf("nothing opens while the audit log cannot be kept: %s: "+
+		"once that is mended this opens by itself, if its window has not passed by then", p.in.AuditFailing)}
 }
 
 // overLimit counts what is open and what was opened lately.

@@ -10,11 +10,13 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
 	internallistenerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/internal_listener/v3"
 	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	heapv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/fixed_heap/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -79,6 +81,7 @@ func (c Config) bootstrap() ([]byte, error) {
 		}}},
 		OverloadManager:    overload,
 		StatsFlushInterval: durationpb.New(5 * time.Second),
+		StatsConfig:        &metricsv3.StatsConfig{StatsMatcher: keptStats()},
 		Admin: &bootstrapv3.Admin{Address: &corev3.Address{Address: &corev3.Address_Pipe{
 			Pipe: &corev3.Pipe{Path: c.file(fileAdmin), Mode: 0o600},
 		}}},
@@ -87,6 +90,17 @@ func (c Config) bootstrap() ([]byte, error) {
 		return nil, fmt.Errorf("bootstrap of Envoy %q: %w", c.Name, err)
 	}
 	return stableJSON(b)
+}
+
+// keptStats are what Envoy counts of. A cluster alone would have a hundred
+// counters, and each question for a few goes through all of them on the thread
+// that takes updates.
+func keptStats() *metricsv3.StatsMatcher {
+	var patterns []*matcherv3.StringMatcher
+	for _, prefix := range []string{"http.http-", "http.https-", "access_logs.", "filesystem.", "server.", "control_plane.", "overload."} {
+		patterns = append(patterns, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}})
+	}
+	return &metricsv3.StatsMatcher{StatsMatcher: &metricsv3.StatsMatcher_InclusionList{InclusionList: &matcherv3.ListStringMatcher{Patterns: patterns}}}
 }
 
 // adsConfig asks for one delta stream. The back-off is short so that a

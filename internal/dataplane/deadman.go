@@ -26,8 +26,10 @@ const (
 // RunDeadman watches over the Envoy of one directory and ends it when no
 // control plane is attached and its time is up: 2 s after the last deadline
 // that the control plane recorded, or 10 s after the control plane vanished
-// when it had recorded none or that one was past. It returns when there is
-// neither an Envoy nor a control plane, or at once when another deadman watches.
+// when it had recorded none or that one was past; or at once when Envoy's record
+// of requests can no longer be kept, unless the policy wants that served. It
+// returns when there is neither an Envoy nor a control plane, or at once when
+// another deadman watches.
 //
 // A dying guard fails closed: when ctx ends and no control plane is attached,
 // Envoy is ended at once.
@@ -88,7 +90,7 @@ func (d *deadman) run(ctx context.Context) error {
 			o = newOrphan(d.dir, time.Now(), sinceBoot())
 			d.log.Info("the control plane vanished", "endsIn", o.left)
 			continue
-		case ctx.Err() != nil || o.due(time.Now(), sinceBoot()):
+		case ctx.Err() != nil || o.due(time.Now(), sinceBoot()) || o.unrecordable(d.dir):
 			if err := d.end(); err != nil {
 				d.log.Error("cannot end the orphaned Envoy, trying again", "error", err)
 				_ = sleep(context.WithoutCancel(ctx), 2*time.Second)
@@ -114,14 +116,33 @@ func (d *deadman) end() error {
 	}
 	defer p.release()
 	d.log.Info("ending the orphaned Envoy", "pid", p.pid)
-	return p.end(context.Background(), orphanGrace)
+	p.epoch = readRecord(d.dir).epochOf(p)
+	if err := p.end(context.Background(), orphanGrace); err != nil || !p.clean() {
+		return err
+	}
+	return writeFile(filepath.Join(d.dir, fileEnded), []byte(p.epoch))
 }
+
+// endedInOrder tells whether the deadman has ended that Envoy, and not by force.
+func endedInOrder(dir, epoch string) bool {
+	b, err := os.ReadFile(filepath.Join(dir, fileEnded))
+	return err == nil && epoch != "" && string(b) == epoch
+}
+
+const (
+	// orphanRoom is the free space that an orphan needs: on a full disk Envoy loses
+	// what it should record.
+	orphanRoom = 2 << 20
+	// orphanSpool bounds what an orphan may record, with nobody there to take it.
+	orphanSpool = 2 << 30
+)
 
 // orphan is an Envoy without a control plane.
 type orphan struct {
-	vanished time.Duration // since boot
-	left     time.Duration // from then
-	wall     time.Time     // ends then too; zero: no such bound
+	unrecorded bool
+	vanished   time.Duration // since boot
+	left       time.Duration // from then
+	wall       time.Time     // ends then too; zero: no such bound
 }
 
 func newOrphan(dir string, wall time.Time, boot time.Duration) *orphan {
@@ -132,6 +153,7 @@ func newOrphan(dir string, wall time.Time, boot time.Duration) *orphan {
 		if left := min(d.Wall.Sub(wall), d.Boot-boot); left > 0 {
 			o.left = left + orphanGrace
 			o.wall = d.Wall.Add(orphanGrace)
+			o.unrecorded = d.Unrecorded
 		}
 	}
 	return o
@@ -140,6 +162,34 @@ func newOrphan(dir string, wall time.Time, boot time.Duration) *orphan {
 // due tells whether the orphan's time is up, by either clock.
 func (o *orphan) due(wall time.Time, boot time.Duration) bool {
 	return boot-o.vanished >= o.left || !o.wall.IsZero() && !wall.Before(o.wall)
+}
+
+// unrecordable tells whether what goes through the orphan may soon not be on
+// record.
+func (o *orphan) unrecordable(dir string) bool {
+	if o.unrecorded {
+		return false
+	}
+	spool := filepath.Join(dir, SpoolDir)
+	var st unix.Statfs_t
+	err := unix.Statfs(spool, &st)
+	for errors.Is(err, unix.EINTR) {
+		err = unix.Statfs(spool, &st)
+	}
+	if err != nil || int64(st.Bavail)*st.Bsize < orphanRoom {
+		return true // also if it was removed: nobody will read what is written there
+	}
+	size := int64(0)
+	entries, err := os.ReadDir(spool)
+	if err != nil {
+		return true
+	}
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil {
+			size += info.Size()
+		}
+	}
+	return size > orphanSpool
 }
 
 // sinceBoot is a clock that nobody can set, that is the same for all processes,

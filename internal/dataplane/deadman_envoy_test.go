@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func deadmanPID(t *testing.T, c Config) int {
@@ -40,6 +42,57 @@ func TestAnOrphanEndsAfterItsLastDeadlineAndNotBefore(t *testing.T) {
 		return true
 	})
 	eventually(t, "the deadman ends too", func() bool { return !locked(t, c, fileDeadmanLock) })
+}
+
+func TestWhoeverComesLaterLearnsThatTheDeadmanEndedItInOrder(t *testing.T) {
+	c := withDeadman(t, envoyConfig(t))
+	var told exits
+	c.OnExit = told.add
+	first, pid := startElsewhere(t, c, time.Now().Add(2*time.Second))
+	epoch := readRecord(c.dir()).Epoch
+	answers(t, c)
+	kill(first)
+	eventually(t, "the orphan ends", func() bool { return !alive(pid) })
+	eventually(t, "the deadman ends too", func() bool { return !locked(t, c, fileDeadmanLock) })
+	start(t, c)
+	told.want(t, epoch+" true")
+}
+
+// fullSpool puts the spool on a disk without room.
+func fullSpool(t *testing.T, c Config) {
+	t.Helper()
+	dir := c.file(SpoolDir)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,mode=700"); err != nil {
+		t.Fatalf("mount a tmpfs: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAnOrphanThatCannotBeRecordedEndsAtOnceUnlessThePolicyWantsItServed(t *testing.T) {
+	for _, unrecorded := range []bool{false, true} {
+		t.Run(fmt.Sprint(unrecorded), func(t *testing.T) {
+			c := withDeadman(t, envoyConfig(t))
+			e := start(t, c)
+			ready(t, e)
+			pid := e.State().PID
+			deadmanPID(t, c)
+			e.SetLife(Life{Until: time.Now().Add(3 * time.Second), Unrecorded: unrecorded})
+			until := time.Now().Add(3 * time.Second)
+			fullSpool(t, c)
+			if !alive(pid) {
+				t.Fatal("with a control plane it is left alone")
+			}
+			e.Detach()
+			eventually(t, "the orphan ends", func() bool { return !alive(pid) })
+			if early := time.Now().Before(until); early == unrecorded {
+				t.Errorf("ended before its deadline: %v", early)
+			}
+		})
+	}
 }
 
 func TestAnOrphanWithoutADeadlineEndsSoon(t *testing.T) {
@@ -91,7 +144,7 @@ func TestADyingDeadmanTakesTheOrphanWithIt(t *testing.T) {
 	c := envoyConfig(t)
 	e := start(t, c)
 	pid := e.State().PID
-	e.SetLastDeadline(time.Now().Add(time.Hour))
+	e.SetLife(Life{Until: time.Now().Add(time.Hour)})
 
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -104,22 +157,27 @@ func TestADyingDeadmanTakesTheOrphanWithIt(t *testing.T) {
 	}
 }
 
+func answers(t *testing.T, c Config) {
+	t.Helper()
+	eventually(t, "Envoy has read its bootstrap", func() bool {
+		_, err := askAdmin(context.Background(), adminClient(c.file(fileAdmin)), "GET", "/server_info", maxAdminBody)
+		return err == nil
+	})
+}
+
 func TestAnOrphanWhoseDirectoryWasRemovedStillEnds(t *testing.T) {
 	t.Parallel() // it waits for clocks
 	c := withDeadman(t, envoyConfig(t))
 	first, pid := startElsewhere(t, c, time.Now().Add(time.Hour))
 	watcher := deadmanPID(t, c)
-	eventually(t, "Envoy has read its bootstrap", func() bool {
-		_, err := askAdmin(context.Background(), adminClient(c.file(fileAdmin)), "GET", "/server_info")
-		return err == nil
-	})
+	answers(t, c)
 	if err := os.RemoveAll(c.Dir); err != nil {
 		t.Fatal(err)
 	}
-	kill(first)
 	if !alive(pid) {
 		t.Fatal("Envoy died of it")
 	}
+	kill(first)
 	eventually(t, "the orphan ends", func() bool { return !alive(pid) })
 	eventually(t, "the deadman ends", func() bool { return !alive(watcher) })
 }

@@ -8,8 +8,10 @@
 //	envoy.log       its log, and what it printed before it died
 //	envoy.lock      locked exactly as long as an Envoy lives in this directory
 //	envoy.json      which process that is, and what it was started from
+//	spool/          Envoy's access log, mode 0700; see SpoolDir
 //	serve.lock      locked as long as a control plane is attached
 //	deadline        until when an Envoy may live without a control plane
+//	ended           the epoch of an Envoy that the deadman has ended in order
 //	deadman.lock    locked as long as a deadman watches
 //
 // The locks are open-file-description locks (fcntl(2), F_OFD_SETLK): they

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -34,7 +35,7 @@ type Envoy struct {
 	mu       sync.Mutex
 	state    State
 	current  *process // the newest one; it may have ended
-	deadline *time.Time
+	life     *Life
 	released bool
 }
 
@@ -44,6 +45,7 @@ type State struct {
 	StartedAt time.Time // when that process was started
 	Restarts  int       // by this control plane
 	Adopted   bool      // the process was started by an earlier control plane
+	Epoch     string    // of that process, random; empty when none runs
 	Ready     bool      // Envoy has had its first configuration and serves it
 
 	// LastError is the last thing that went wrong, also when it is over; empty
@@ -86,24 +88,31 @@ func (e *Envoy) fail(err error) {
 	e.update(func(s *State) { s.LastError, s.LastErrorAt = err.Error(), time.Now() })
 }
 
-// SetLastDeadline says until when Envoy may live if this control plane dies:
-// the last moment at which any window closes. Zero: nothing is open. What was
-// said last holds also after SIGKILL. When it cannot be written, what was
-// written before holds and State tells.
-func (e *Envoy) SetLastDeadline(t time.Time) {
+// Life is how long Envoy may live if this control plane dies.
+type Life struct {
+	// Until is the last moment at which any window closes. Zero: nothing is open.
+	Until time.Time
+	// Unrecorded: it may serve although its log can no longer be written.
+	Unrecorded bool
+}
+
+// SetLife says how long Envoy may live without a control plane. What was said
+// last holds also after SIGKILL. When it cannot be written, what was written
+// before holds and State tells.
+func (e *Envoy) SetLife(life Life) {
 	e.mu.Lock()
-	same := e.deadline != nil && e.deadline.Equal(t)
+	same := e.life != nil && e.life.Until.Equal(life.Until) && e.life.Unrecorded == life.Unrecorded
 	e.mu.Unlock()
 	if same {
 		return
 	}
-	if err := writeDeadline(e.cfg.dir(), t); err != nil {
+	if err := writeDeadline(e.cfg.dir(), life); err != nil {
 		e.fail(fmt.Errorf("record the last deadline %s: %w: an orphaned Envoy would follow the one recorded before",
-			t.UTC().Format(time.RFC3339), err))
+			life.Until.UTC().Format(time.RFC3339), err))
 		return
 	}
 	e.mu.Lock()
-	e.deadline = &t
+	e.life = &life
 	e.mu.Unlock()
 }
 
@@ -117,9 +126,10 @@ func (e *Envoy) Stop(ctx context.Context) error {
 	err := p.end(ctx, stopGrace)
 	p.release()
 	if err == nil {
-		err = e.removeState()
+		e.exited(p)
+		err = removeState(e.cfg.dir())
 	}
-	e.update(func(s *State) { s.PID, s.Ready = 0, false })
+	e.update(func(s *State) { s.PID, s.Epoch, s.Ready = 0, "", false })
 	if err != nil {
 		err = fmt.Errorf("stop Envoy %q: %w", e.cfg.Name, err)
 	}
@@ -127,11 +137,12 @@ func (e *Envoy) Stop(ctx context.Context) error {
 }
 
 // removeState removes what speaks of a process that is gone. The lock files
-// stay: removing one would let two processes lock two files of one name.
-func (e *Envoy) removeState() error {
+// stay: removing one would let two processes lock two files of one name. The
+// spool stays: it may hold what nobody has read yet.
+func removeState(dir string) error {
 	var errs []error
-	for _, name := range []string{fileRecord, fileDeadline, fileAdmin} {
-		if err := os.Remove(e.cfg.file(name)); !errors.Is(err, os.ErrNotExist) {
+	for _, name := range []string{fileRecord, fileDeadline, fileEnded, fileAdmin} {
+		if err := os.Remove(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}
@@ -166,7 +177,7 @@ const maxAdminBody = 256 << 20
 // Admin asks Envoy's admin interface, such as GET /stats or POST /reopen_logs.
 // An answer other than 200 is an error that holds its first line.
 func (e *Envoy) Admin(ctx context.Context, method, path string) ([]byte, error) {
-	return askAdmin(ctx, e.admin, method, path)
+	return askAdmin(ctx, e.admin, method, path, maxAdminBody)
 }
 
 // Ready asks Envoy whether it has had its first configuration and serves it.
@@ -186,7 +197,7 @@ func adminClient(socket string) *http.Client {
 	}}
 }
 
-func askAdmin(ctx context.Context, client *http.Client, method, path string) ([]byte, error) {
+func askAdmin(ctx context.Context, client *http.Client, method, path string, limit int64) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://envoy"+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("envoy admin: %w", err)
@@ -196,7 +207,10 @@ func askAdmin(ctx context.Context, client *http.Client, method, path string) ([]
 		return nil, fmt.Errorf("envoy admin: %w", err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAdminBody))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err == nil && int64(len(body)) > limit {
+		err = fmt.Errorf("the answer has more than %d bytes", limit)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("envoy admin: %s %s: %w", method, path, err)
 	}

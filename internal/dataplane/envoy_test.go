@@ -5,11 +5,13 @@ package dataplane
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,7 +85,11 @@ func TestEnvoyStartsBecomesReadyAndStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, entry := range entries {
-		if mode := statMode(t, filepath.Join(e.Dir(), entry.Name())); mode != 0o600 {
+		want := os.FileMode(0o600)
+		if entry.Name() == SpoolDir {
+			want = 0o700
+		}
+		if mode := statMode(t, filepath.Join(e.Dir(), entry.Name())); mode != want {
 			t.Errorf("%s has mode %o", entry.Name(), mode)
 		}
 	}
@@ -137,7 +143,7 @@ func TestEnvoyInheritsNothingButItsLock(t *testing.T) {
 		t.Errorf("%d lock files are open in Envoy, want 1", lock)
 	}
 	env, err := os.ReadFile(filepath.Join("/proc", itoa(e.State().PID), "environ"))
-	if err != nil || string(env) != "LANG=C\x00" {
+	if err != nil || string(env) != envEpoch+"="+e.State().Epoch+"\x00LANG=C\x00" {
 		t.Errorf("environment %q, %v", env, err)
 	}
 	sid, err := unix.Getsid(e.State().PID)
@@ -279,6 +285,7 @@ func TestSweepEndsOnlyOrphansOfGatewaysThatAreGone(t *testing.T) {
 	c := envoyConfig(t)
 	gone, kept, attached := c, c, c
 	gone.Name, kept.Name, attached.Name = "a/gone", "a/kept", "a/attached"
+	gone.NodeID, kept.NodeID, attached.NodeID = gone.Name, kept.Name, attached.Name
 	pids := map[string]int{}
 	for _, c := range []Config{gone, kept, attached} {
 		e := start(t, c)
@@ -286,9 +293,17 @@ func TestSweepEndsOnlyOrphansOfGatewaysThatAreGone(t *testing.T) {
 		if c.Name != attached.Name {
 			e.Detach()
 		}
-		t.Cleanup(func() { _, _ = sweepOne(context.Background(), c.dir()) })
+		t.Cleanup(func() { _, _ = sweepOne(context.Background(), c.dir(), nil) })
 	}
-	swept, err := Sweep(context.Background(), c.Dir, []string{kept.Name}, testLog())
+	names, err := Names(c.Dir)
+	if slices.Sort(names); err != nil || fmt.Sprint(names) != "[a/attached a/gone a/kept]" {
+		t.Errorf("names %v, %v", names, err)
+	}
+	epoch := readRecord(gone.dir()).Epoch
+	var told exits
+	tell := func(name, epoch string, clean bool) { told.add(name+" "+epoch, clean) }
+	swept, err := Sweep(context.Background(), c.Dir, []string{kept.Name}, tell, testLog())
+	told.want(t, gone.Name+" "+epoch+" true")
 	if err != nil || len(swept) != 1 || swept[0] != DirName(gone.Name) {
 		t.Errorf("swept %v, %v", swept, err)
 	}
@@ -297,7 +312,7 @@ func TestSweepEndsOnlyOrphansOfGatewaysThatAreGone(t *testing.T) {
 			t.Errorf("%s alive: %v, want %v", name, !want, want)
 		}
 	}
-	if swept, err := Sweep(context.Background(), c.Dir+"-none", nil, testLog()); err != nil || swept != nil {
+	if swept, err := Sweep(context.Background(), c.Dir+"-none", nil, nil, testLog()); err != nil || swept != nil {
 		t.Errorf("a run directory that is missing: %v, %v", swept, err)
 	}
 }

@@ -60,7 +60,7 @@ func controlPlane(arg string) {
 	if err != nil {
 		exit(err)
 	}
-	e.SetLastDeadline(h.Deadline)
+	e.SetLife(Life{Until: h.Deadline})
 	fmt.Println(e.State().PID)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	if err := e.Stop(context.Background()); err != nil {
@@ -205,7 +205,7 @@ func killPID(t *testing.T, pid int) {
 }
 
 // ads answers every first request of a type with what it has, which is nothing
-// but for listeners.
+// but for listeners. One without a body is removed.
 type ads struct {
 	discovery.UnimplementedAggregatedDiscoveryServiceServer
 	listeners []*discovery.Resource
@@ -241,7 +241,13 @@ func (a *ads) DeltaAggregatedResources(stream discovery.AggregatedDiscoveryServi
 		seen[req.TypeUrl] = true
 		resp := &discovery.DeltaDiscoveryResponse{TypeUrl: req.TypeUrl, Nonce: req.TypeUrl}
 		if strings.HasSuffix(req.TypeUrl, ".Listener") {
-			resp.Resources = a.listeners
+			for _, l := range a.listeners {
+				if l.Resource == nil {
+					resp.RemovedResources = append(resp.RemovedResources, l.Name)
+					continue
+				}
+				resp.Resources = append(resp.Resources, l)
+			}
 		}
 		if err := stream.Send(resp); err != nil {
 			return nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"regexp"
 	"strings"
@@ -108,7 +107,7 @@ func (e *Envoy) rotateLog(ctx context.Context) {
 		e.logOffset = 0
 		ask, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		_, err = e.Admin(ask, http.MethodPost, "/reopen_logs")
+		err = e.ReopenLogs(ask)
 	}
 	if err != nil && ctx.Err() == nil {
 		e.fail(fmt.Errorf("rotate %s: %w", path, err))

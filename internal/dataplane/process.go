@@ -23,8 +23,13 @@ type process struct {
 	pidfd     *os.File
 	startTick uint64 // start time in clock ticks since boot, proc(5) field 22
 	cmd       *exec.Cmd
+	epoch     string        // "": not known
 	gone      chan struct{} // closed when the process has ended
 	how       string        // how it ended; valid when gone is closed
+
+	// Of whoever ends the process, or reports its end.
+	asked, killed bool // by us: SIGTERM, SIGKILL
+	told          bool // the owner knows that it is gone
 }
 
 // openProcess takes hold of a process. With cmd set it is our child and is
@@ -96,9 +101,15 @@ func (p *process) signal(sig syscall.Signal) error {
 // end asks the process to end, insists after the grace or when ctx ends, and
 // waits until it is gone.
 func (p *process) end(ctx context.Context, grace time.Duration) error {
+	select {
+	case <-p.gone: // by itself, however
+		return nil
+	default:
+	}
 	if err := p.signal(unix.SIGTERM); err != nil {
 		return err
 	}
+	p.asked = true
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
@@ -110,6 +121,7 @@ func (p *process) end(ctx context.Context, grace time.Duration) error {
 	if err := p.signal(unix.SIGKILL); err != nil {
 		return err
 	}
+	p.killed = true
 	// A killed process ends as soon as the kernel gets to it, unless it hangs in it.
 	timer.Reset(10 * time.Second)
 	select {
@@ -118,6 +130,16 @@ func (p *process) end(ctx context.Context, grace time.Duration) error {
 	case <-timer.C:
 		return fmt.Errorf("process %d does not end after SIGKILL: it hangs in the kernel (see /proc/%d/stack)", p.pid, p.pid)
 	}
+}
+
+// clean tells of a process that is gone whether it ended in order: Envoy then
+// has written all it had to write to its files. How one ended that is not our
+// child is not known, but for that it went when we asked it to.
+func (p *process) clean() bool {
+	if p.cmd != nil {
+		return p.cmd.ProcessState.Success()
+	}
+	return p.asked && !p.killed
 }
 
 // isEnvoyOf proves that the process is the Envoy of dir: it has lock, which is

@@ -19,6 +19,7 @@ type record struct {
 	PID       int       `json:"pid"`
 	StartTick uint64    `json:"startTick"`
 	StartedAt time.Time `json:"startedAt"`
+	Epoch     string    `json:"epoch"`
 	Exe       fileID    `json:"exe"`
 	// Hash covers the binary, the bootstrap and the arguments: an Envoy with
 	// another hash is replaced, never adopted.
@@ -81,7 +82,7 @@ func (r record) write(dir string) error {
 // fits tells whether the proven process p is the recorded one, still runs the
 // recorded binary, and was started from what we would start now.
 func (r record) fits(p *process, hash string) bool {
-	if r.PID != p.pid || r.StartTick != p.startTick || r.Hash != hash {
+	if r.PID != p.pid || r.StartTick != p.startTick || r.Hash != hash || r.Epoch == "" {
 		return false
 	}
 	// The link leads to the running binary, also when its path was replaced.
@@ -95,6 +96,8 @@ func (r record) fits(p *process, hash string) bool {
 type lastDeadline struct {
 	Wall time.Time     `json:"deadline"`
 	Boot time.Duration `json:"sinceBoot"`
+	// Unrecorded: see Life.
+	Unrecorded bool `json:"unrecorded,omitempty"`
 }
 
 // readDeadline returns false when there is none, or none that can be read.
@@ -107,8 +110,8 @@ func readDeadline(dir string) (lastDeadline, bool) {
 	return d, true
 }
 
-func writeDeadline(dir string, wall time.Time) error {
-	path := filepath.Join(dir, fileDeadline)
+func writeDeadline(dir string, life Life) error {
+	path, wall := filepath.Join(dir, fileDeadline), life.Until
 	if wall.IsZero() {
 		if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
 			return err
@@ -116,7 +119,7 @@ func writeDeadline(dir string, wall time.Time) error {
 		return nil
 	}
 	left := min(time.Until(wall), 10*365*24*time.Hour) // no overflow
-	b, err := json.Marshal(lastDeadline{Wall: wall.UTC(), Boot: sinceBoot() + left})
+	b, err := json.Marshal(lastDeadline{Wall: wall.UTC(), Boot: sinceBoot() + left, Unrecorded: life.Unrecorded})
 	if err != nil {
 		return err
 	}

@@ -20,8 +20,8 @@ import (
 // exec proves nothing yet.
 const adoptPatience = 2 * time.Second
 
-// childEnv is all that our children get of the environment: it may hold secrets
-// and they need none of it.
+// childEnv is all that our children get of the environment, which may hold
+// secrets and of which they need nothing; Envoy gets its epoch besides.
 var childEnv = []string{"LANG=C"}
 
 // Start runs the Envoy of cfg.Name. One that an earlier control plane left
@@ -88,7 +88,7 @@ func (e *Envoy) begin(ctx context.Context) error {
 	}
 	if !adopted {
 		// A fresh Envoy has no window open; an old deadline is not its own.
-		if err := e.removeState(); err != nil {
+		if err := removeState(e.cfg.dir()); err != nil {
 			return fmt.Errorf("envoy %q: %w", e.cfg.Name, err)
 		}
 		if err := e.launch(); err != nil {
@@ -111,10 +111,17 @@ func (e *Envoy) adopt(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	p, err := holder(ctx, e.cfg.dir())
-	if err != nil || p == nil {
+	if err != nil {
 		return false, err
 	}
 	rec, grace := readRecord(e.cfg.dir()), stopGrace
+	if p == nil {
+		e.exit(rec.Epoch, endedInOrder(e.cfg.dir(), rec.Epoch))
+		return false, nil
+	}
+	if p.epoch = rec.epochOf(p); p.epoch != rec.Epoch {
+		e.exit(rec.Epoch, false) // the recorded one is gone, this one never was
+	}
 	switch {
 	case !rec.fits(p, hash):
 		e.cfg.Log.Info("replacing an Envoy that was started from another binary, bootstrap or command line", "pid", p.pid)
@@ -125,11 +132,14 @@ func (e *Envoy) adopt(ctx context.Context) (bool, error) {
 		e.cfg.Log.Info("adopted a running Envoy", "pid", p.pid, "startedAt", rec.StartedAt)
 		e.logOffset = e.logSize()
 		e.current = p
-		e.state = State{PID: p.pid, StartedAt: rec.StartedAt, Adopted: true}
+		e.state = State{PID: p.pid, StartedAt: rec.StartedAt, Adopted: true, Epoch: p.epoch}
 		return true, nil
 	}
 	err = p.end(ctx, grace)
 	p.release()
+	if err == nil {
+		e.exited(p)
+	}
 	return false, err
 }
 
@@ -186,6 +196,10 @@ func (e *Envoy) launch() error {
 	if err != nil {
 		return fail(err)
 	}
+	// Anew too: without its spool Envoy refuses every listener.
+	if err := os.Mkdir(e.cfg.file(SpoolDir), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return fail(err)
+	}
 	if err := writeFile(e.cfg.file(fileBootstrap), e.bootstrap); err != nil {
 		return fail(err)
 	}
@@ -200,7 +214,8 @@ func (e *Envoy) launch() error {
 	defer lock.Close()
 
 	e.logOffset = e.logSize()
-	cmd := &exec.Cmd{Path: e.cfg.EnvoyPath, Args: e.cfg.args(), ExtraFiles: []*os.File{lock}}
+	epoch := newEpoch()
+	cmd := &exec.Cmd{Path: e.cfg.EnvoyPath, Args: e.cfg.args(), ExtraFiles: []*os.File{lock}, Env: []string{envEpoch + "=" + epoch}}
 	if err := startDetached(cmd, e.cfg.dir(), fileLog); err != nil {
 		return fail(err)
 	}
@@ -208,17 +223,19 @@ func (e *Envoy) launch() error {
 	if err != nil {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
+		e.exit(epoch, false)
 		return fail(err)
 	}
+	p.epoch = epoch
 	now := time.Now()
-	rec := record{PID: p.pid, StartTick: p.startTick, StartedAt: now.UTC(), Exe: exe, Hash: hash}
+	rec := record{PID: p.pid, StartTick: p.startTick, StartedAt: now.UTC(), Epoch: epoch, Exe: exe, Hash: hash}
 	if err := rec.write(e.cfg.dir()); err != nil {
 		e.fail(fmt.Errorf("record Envoy %q: %w: it serves, but the next control plane will replace it", e.cfg.Name, err))
 	}
 	e.mu.Lock()
 	e.current = p
 	e.mu.Unlock()
-	e.update(func(s *State) { s.PID, s.StartedAt, s.Adopted, s.Ready = p.pid, now, false, false })
+	e.update(func(s *State) { s.PID, s.StartedAt, s.Epoch, s.Adopted, s.Ready = p.pid, now, epoch, false, false })
 	e.cfg.Log.Info("started Envoy", "pid", p.pid)
 	return nil
 }
@@ -237,7 +254,7 @@ func startDetached(cmd *exec.Cmd, dir, logName string) error {
 	// for Envoy. Kernels before 5.11 cannot; they did without.
 	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = childEnv
+	cmd.Env = append(cmd.Env, childEnv...)
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd.Start()

@@ -93,7 +93,8 @@ func (e *Envoy) probe(ctx context.Context, p *process) {
 // died reports the end of a process that nobody asked to end.
 func (e *Envoy) died(p *process) {
 	p.release()
-	e.update(func(s *State) { s.PID, s.Ready = 0, false })
+	e.update(func(s *State) { s.PID, s.Epoch, s.Ready = 0, "", false })
+	e.exited(p)
 	cause := "; its log says nothing"
 	if text := firstCause(e.newLog()); text != "" {
 		cause = ": " + text

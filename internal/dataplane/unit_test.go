@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -107,7 +108,7 @@ func TestDirectoriesAndFilesAreClosedToOthers(t *testing.T) {
 	if err := c.prepareDir(); err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{c.Dir, c.dir()} {
+	for _, dir := range []string{c.Dir, c.dir(), c.file(SpoolDir)} {
 		if mode := statMode(t, dir); mode != 0o700 {
 			t.Errorf("%s has mode %o", dir, mode)
 		}
@@ -192,13 +193,13 @@ func TestAnOrphanLivesUntilItsLastDeadlineOnEitherClock(t *testing.T) {
 		want time.Duration // life after that
 	}{
 		{"no deadline", nil, 0, orphanIdle},
-		{"deadline ahead", &lastDeadline{wall.Add(time.Minute), boot + time.Minute}, 0, time.Minute + orphanGrace},
-		{"deadline past", &lastDeadline{wall.Add(-time.Second), boot - time.Second}, 0, orphanIdle},
-		{"deadline of an earlier boot", &lastDeadline{wall.Add(-time.Hour), boot + time.Hour}, 0, orphanIdle},
-		{"wall clock stepped back since it was recorded", &lastDeadline{wall.Add(time.Hour), boot + time.Minute}, 0, time.Minute + orphanGrace},
-		{"wall clock stepped forward since it was recorded", &lastDeadline{wall.Add(time.Second), boot + time.Hour}, 0, time.Second + orphanGrace},
-		{"wall clock steps back in orphanhood", &lastDeadline{wall.Add(time.Minute), boot + time.Minute}, -time.Hour, time.Minute + orphanGrace},
-		{"wall clock steps forward in orphanhood", &lastDeadline{wall.Add(time.Minute), boot + time.Minute}, time.Hour, 0},
+		{"deadline ahead", &lastDeadline{Wall: wall.Add(time.Minute), Boot: boot + time.Minute}, 0, time.Minute + orphanGrace},
+		{"deadline past", &lastDeadline{Wall: wall.Add(-time.Second), Boot: boot - time.Second}, 0, orphanIdle},
+		{"deadline of an earlier boot", &lastDeadline{Wall: wall.Add(-time.Hour), Boot: boot + time.Hour}, 0, orphanIdle},
+		{"wall clock stepped back since it was recorded", &lastDeadline{Wall: wall.Add(time.Hour), Boot: boot + time.Minute}, 0, time.Minute + orphanGrace},
+		{"wall clock stepped forward since it was recorded", &lastDeadline{Wall: wall.Add(time.Second), Boot: boot + time.Hour}, 0, time.Second + orphanGrace},
+		{"wall clock steps back in orphanhood", &lastDeadline{Wall: wall.Add(time.Minute), Boot: boot + time.Minute}, -time.Hour, time.Minute + orphanGrace},
+		{"wall clock steps forward in orphanhood", &lastDeadline{Wall: wall.Add(time.Minute), Boot: boot + time.Minute}, time.Hour, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -217,22 +218,43 @@ func TestAnOrphanLivesUntilItsLastDeadlineOnEitherClock(t *testing.T) {
 	}
 }
 
+func TestAnOrphanWhoseSpoolIsGoneIsUnrecordableUnlessThePolicyWantsItServed(t *testing.T) {
+	dir := t.TempDir()
+	spool := filepath.Join(dir, SpoolDir)
+	if err := os.Mkdir(spool, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if (&orphan{}).unrecordable(dir) {
+		t.Fatal("with a spool and room for it")
+	}
+	if err := os.Remove(spool); err != nil {
+		t.Fatal(err)
+	}
+	if !(&orphan{}).unrecordable(dir) {
+		t.Error("its spool was removed, and it would live on")
+	}
+	if (&orphan{unrecorded: true}).unrecordable(dir) {
+		t.Error("the policy wants it served")
+	}
+}
+
 func TestTheDeadlineFileIsReadBackAndRemoved(t *testing.T) {
 	dir := t.TempDir()
 	if _, ok := readDeadline(dir); ok {
 		t.Fatal("a deadline in an empty directory")
 	}
 	for _, want := range []time.Time{time.Now().Add(time.Minute), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)} {
-		if err := writeDeadline(dir, want); err != nil {
+		unrecorded := want.Year() == 9999
+		if err := writeDeadline(dir, Life{want, unrecorded}); err != nil {
 			t.Fatal(err)
 		}
 		got, ok := readDeadline(dir)
-		if !ok || !got.Wall.Equal(want) || got.Boot < sinceBoot() {
+		if !ok || !got.Wall.Equal(want) || got.Boot < sinceBoot() || got.Unrecorded != unrecorded {
 			t.Errorf("read %v, %v, want %v", got, ok, want)
 		}
 	}
 	for range 2 {
-		if err := writeDeadline(dir, time.Time{}); err != nil {
+		if err := writeDeadline(dir, Life{}); err != nil {
 			t.Fatal(err)
 		}
 		if _, ok := readDeadline(dir); ok {
@@ -314,6 +336,22 @@ func TestWhatAnOperatorHearsOfALog(t *testing.T) {
 		if got := addressInUse(c.log); !strings.Contains(got, c.inUse) || (c.inUse == "") != (got == "") {
 			t.Errorf("addressInUse(%q) = %q", c.log, got)
 		}
+	}
+}
+
+func TestCountersAreThoseOfOurChainsOnly(t *testing.T) {
+	got, err := parseCounters("access_logs.grpc_access_log.logs_dropped: 1\naccess_logs.grpc_access_log.logs_written: 2\n" +
+		"filesystem.reopen_failed: 3\nfilesystem.write_failed: 4\nfilesystem.write_total_buffered: 5\nfilesystem.write_completed: 99\n" +
+		"http.admin.downstream_rq_total: 99\nhttp.async-client.downstream_rq_total: 99\nhttp.http-80.downstream_rq_completed: 99\n" +
+		"listener.x.http.http-80.downstream_rq_total: 99\nhttp.http-80.downstream_rq_time: P0(nan,1) P100(2,3)\n" +
+		"http.http-80.downstream_rq_active: 6\nhttp.http-80.downstream_rq_total: 70\n" +
+		"http.https-443-a.b.downstream_rq_active: 1\nhttp.https-443-a.b.downstream_rq_total: 700\n")
+	want := Counters{Chains: map[string]Requests{"http-80": {70, 6}, "https-443-a.b": {700, 1}}, GRPCLogsWritten: 2, GRPCLogsDropped: 1, FileWriteFailed: 4, FileReopenFailed: 3, FileBuffered: 5}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v, want %+v", got, err, want)
+	}
+	if _, err := parseCounters("http.http-80.downstream_rq_total: many"); err == nil {
+		t.Error("no error")
 	}
 }
 

@@ -92,6 +92,11 @@ func (t *tour) token(issuer, key string, groups ...string) (string, error) {
 
 // run runs the command line tool and shows the command and what it says.
 func (t *tour) run(ctx context.Context, show bool, args ...string) (string, error) {
+	return t.runOn(ctx, show, t.dataDir(), args...)
+}
+
+// runOn is run on another data directory.
+func (t *tour) runOn(ctx context.Context, show bool, dataDir string, args ...string) (string, error) {
 	if show {
 		var words []string
 		for _, a := range args {
@@ -102,7 +107,7 @@ func (t *tour) run(ctx context.Context, show bool, args ...string) (string, erro
 		}
 		t.say("   $ breakglass %s", strings.Join(words, " "))
 	}
-	cmd := exec.CommandContext(ctx, t.opts.Self, append(args, "--data-dir", t.dataDir())...)
+	cmd := exec.CommandContext(ctx, t.opts.Self, append(args, "--data-dir", dataDir)...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()

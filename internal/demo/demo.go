@@ -42,7 +42,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}()
 	began := time.Now()
 	for _, step := range []func(context.Context) error{
-		t.prepare, t.dormant, t.tokens, t.deadline, t.survives, t.revocation, t.timeline,
+		t.prepare, t.dormant, t.tokens, t.deadline, t.survives, t.revocation, t.timeline, t.auditLog,
 	} {
 		if err := step(ctx); err != nil {
 			return fmt.Errorf("%w\n(logs are in %s)", err, dir)

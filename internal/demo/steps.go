@@ -3,7 +3,10 @@ package demo
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -236,4 +239,45 @@ func (t *tour) timeline(ctx context.Context) error {
 		t.check(strings.Contains(text, want), "the timeline tells of %q", want)
 	}
 	return nil
+}
+
+// auditLog shows that nobody has to be believed: the log verifies, and an edited
+// copy of it does not.
+func (t *tour) auditLog(ctx context.Context) error {
+	t.title("And nobody has to be believed: the audit log proves it")
+	if _, err := t.run(ctx, true, "audit", "verify"); err != nil {
+		t.check(false, "the log does not verify: %v", err)
+		return nil
+	}
+	t.check(true, "the log is whole: one entry a request, no gap, signed")
+	copied := filepath.Join(t.dir, "copy")
+	if err := os.CopyFS(copied, os.DirFS(filepath.Join(t.dataDir(), "log"))); err != nil {
+		return err
+	}
+	segments, err := filepath.Glob(filepath.Join(copied, "segment-*.jsonl"))
+	if err != nil || len(segments) == 0 {
+		return errors.Join(err, fmt.Errorf("no segments in %s", copied))
+	}
+	text, err := os.ReadFile(segments[0])
+	if err != nil {
+		return err
+	}
+	edited := strings.Replace(string(text), "alice@example.com", "nancy@example.com", 1)
+	t.check(edited != string(text), "in a copy of it somebody puts another name in place of alice@example.com")
+	if err := os.WriteFile(segments[0], []byte(edited), 0o600); err != nil {
+		return err
+	}
+	_, err = t.runOn(ctx, false, copied, "audit", "verify")
+	t.check(err != nil, "that copy is found out: %s", finding(err))
+	return nil
+}
+
+// finding is the line after FINDINGS.
+func finding(err error) string {
+	if err == nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(err.Error(), "FINDINGS\n")
+	line, _, _ := strings.Cut(rest, "\n")
+	return line
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/recorder"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 )
@@ -17,7 +18,7 @@ func TestAnActivationWaitsForTheManifests(t *testing.T) {
 	for name, loads := range map[string]bool{"that come": true, "that do not come": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := &loop{commands: make(chan func()), viewed: make(chan struct{})}
+				l := &loop{commands: make(chan func()), viewed: make(chan struct{}), recorder: &recorder.Recorder{}}
 				req := control.ActivateRequest{Activation: v1alpha1.Activation{Spec: v1alpha1.ActivationSpec{
 					TargetRefs: []v1alpha1.TargetReference{{Kind: "HTTPRoute", Name: "db"}}, Role: "db", Reason: "r", Incident: "I",
 				}}}

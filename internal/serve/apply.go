@@ -16,12 +16,12 @@ import (
 type envoy struct {
 	stop context.CancelFunc
 	done chan struct{}
-	due  chan struct{} // capacity 1: the last deadline changed
+	due  chan struct{} // capacity 1: life changed
 
-	mu       sync.Mutex
-	process  *dataplane.Envoy // nil until it has started
-	err      error            // of the last attempt to start
-	deadline time.Time
+	mu      sync.Mutex
+	process *dataplane.Envoy // nil until it has started
+	err     error            // of the last attempt to start
+	life    dataplane.Life
 }
 
 // startRetry is how long to wait after a failed start.
@@ -39,7 +39,7 @@ func (l *loop) sweep(ctx context.Context) {
 		keep = append(keep, key.String())
 	}
 	go func() {
-		swept, err := dataplane.Sweep(ctx, l.envoyDir(), keep, l.log)
+		swept, err := dataplane.Sweep(ctx, l.envoyDir(), keep, l.recorder.Exited, l.log)
 		if err != nil {
 			l.log.Error("cannot clear what an earlier serve left", "error", err)
 		}
@@ -58,7 +58,7 @@ func (l *loop) apply(ctx context.Context) {
 			e = l.startEnvoy(ctx, key)
 			l.envoys[key] = e
 		}
-		e.setLastDeadline(g.LastDeadline)
+		e.setLife(dataplane.Life{Until: g.LastDeadline, Unrecorded: g.Unrecorded})
 	}
 	for key, e := range l.envoys {
 		if l.result.Gateways[key] == nil {
@@ -73,6 +73,7 @@ func (l *loop) apply(ctx context.Context) {
 func (l *loop) startEnvoy(parent context.Context, key types.NamespacedName) *envoy {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
 	e := &envoy{stop: cancel, done: make(chan struct{}), due: make(chan struct{}, 1)}
+	l.attach(key.String(), e)
 	go func() {
 		defer close(e.done)
 		for {
@@ -102,9 +103,9 @@ func (e *envoy) watch(ctx context.Context, p *dataplane.Envoy, poke func()) {
 			poke()
 		case <-e.due:
 			e.mu.Lock()
-			deadline := e.deadline
+			life := e.life
 			e.mu.Unlock()
-			p.SetLastDeadline(deadline) // to disk, so not on the loop
+			p.SetLife(life) // to disk, so not on the loop
 		case <-ctx.Done():
 			stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 			defer cancel()
@@ -120,14 +121,14 @@ func (e *envoy) set(p *dataplane.Envoy, err error) {
 	e.process, e.err = p, err
 }
 
-// setLastDeadline says until when an orphan of this Envoy may live.
-func (e *envoy) setLastDeadline(t time.Time) {
+// setLife says until when an orphan of this Envoy may live.
+func (e *envoy) setLife(life dataplane.Life) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if t.Equal(e.deadline) {
+	if life == e.life {
 		return
 	}
-	e.deadline = t
+	e.life = life
 	select {
 	case e.due <- struct{}{}:
 	default:
@@ -150,6 +151,7 @@ func (l *loop) envoyConfig(key types.NamespacedName) dataplane.Config {
 		XDSSocket: l.xdsSocket(), ALSSocket: l.alsSocket(),
 		EnvoyPath: l.opts.EnvoyPath, Dir: l.envoyDir(),
 		Concurrency: l.opts.Concurrency, DeadmanArgs: l.opts.DeadmanArgs, Log: l.log,
+		OnExit: func(epoch string, clean bool) { l.recorder.Exited(key.String(), epoch, clean) },
 	}
 }
 

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
-	"github.com/breakglass-gateway/breakglass-gateway/audit"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
@@ -84,6 +85,7 @@ func (b backend) Activate(ctx context.Context, req control.ActivateRequest, peer
 type candidate struct {
 	record   activation.Record
 	recorded chan error // capacity 1
+	writing  bool       // on its way to the disk, which will say what becomes of it
 }
 
 // request takes a name, on the loop; the reconcile that follows proposes the
@@ -92,6 +94,9 @@ func (l *loop) request(key types.NamespacedName, obj *v1alpha1.Activation, peer 
 	if l.set == nil {
 		return nil, control.Errorf(control.Unavailable, "the manifests are not loaded yet: try again")
 	}
+	if why := l.failing(); why != "" {
+		return nil, control.Errorf(control.Unavailable, "nothing opens while the audit log cannot be kept: %s", why)
+	}
 	if !l.started && len(l.set.Gateways) == 0 {
 		return nil, control.Errorf(control.Unavailable, "there is no Gateway in the manifests yet: nothing can be opened")
 	}
@@ -99,9 +104,24 @@ func (l *loop) request(key types.NamespacedName, obj *v1alpha1.Activation, peer 
 	if _, spent := l.records[key]; spent || inManifest || l.candidates[key] != nil {
 		return nil, control.Errorf(control.Refused, "the name %s is spent: an Activation of that name exists or existed; choose another with --name", key)
 	}
-	c := &candidate{activation.New(obj, activation.Control, peer.String(), l.now()), make(chan error, 1)}
+	c := &candidate{record: activation.New(obj, activation.Control, peer.String(), l.now()), recorded: make(chan error, 1)}
 	l.candidates[key] = c
 	return c, nil
+}
+
+// turnAway answers the candidates that came just before the log failed, as request
+// does those that come later. Who asked is there to ask again: nothing opens long
+// after they have left.
+func (l *loop) turnAway(failing string) {
+	if failing == "" {
+		return
+	}
+	for key, c := range l.candidates {
+		if !c.writing {
+			c.recorded <- errors.New(failing)
+			delete(l.candidates, key)
+		}
+	}
 }
 
 // requests are the candidates as the translator takes them.
@@ -223,5 +243,16 @@ func (l *loop) revoke(req control.RevokeRequest, wish activation.Revocation) ([]
 
 // Timeline tells what happened since then.
 func (b backend) Timeline(ctx context.Context, since time.Time, fn func(control.TimelineEntry) error) error {
-	return b.journal.Tail(ctx, since, func(e audit.Entry) error { return fn(told(e)) })
+	drained, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := b.recorder.Drain(drained); err != nil && ctx.Err() != nil {
+		return err
+	}
+	// What could not be drained is not lost, only not in the log yet.
+	return merkle.Read(ctx, b.logDir(), merkle.Filter{Since: since}, func(e merkle.Entry) error {
+		if e.Kind == merkle.KindSegment {
+			return nil
+		}
+		return fn(told(e))
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -84,7 +85,13 @@ type write struct {
 	// closing entries, and whatever else is true whether it is written or not,
 	// are written later if this fails.
 	closing []audit.Entry
-	err     error
+	// reserved: this takes the reserve first. What opens needs it behind it, for its
+	// own closing; and without it nothing is mended.
+	reserved bool
+	// first: of a new journal, so that it is written whole or not at all. With a part
+	// of it the next start would not be a first one, and nothing was ever open.
+	first bool
+	err   error
 }
 
 // record takes the facts of the last translation. Facts that close are true at
@@ -115,15 +122,7 @@ func (l *loop) record(ctx context.Context) {
 	if l.writing || l.resting && len(l.unwritten) == before {
 		return // what waits is proposed again, once that write is done or it is time to try again
 	}
-	w.closing = l.unwritten
-	w.batch = slices.Clone(w.closing)
-	if !l.started {
-		w.batch = append(w.batch, entry(audit.KindStart, startRecord{Version: version.Version, Config: l.opts.ConfigDir, First: l.journal.First()}))
-	}
-	for _, f := range w.opening {
-		w.batch = append(w.batch, entry(audit.KindActivation, f))
-	}
-	if len(w.batch) == 0 {
+	if l.fill(w); len(w.batch) == 0 {
 		return
 	}
 	l.writing, l.unwritten = true, nil
@@ -131,6 +130,29 @@ func (l *loop) record(ctx context.Context) {
 		w.err = l.write(ctx, w)
 		l.written <- w // there is room: one write at a time
 	}()
+}
+
+// fill gives a write its batch: what is true already comes first.
+func (l *loop) fill(w *write) {
+	w.closing = l.unwritten
+	w.batch = slices.Clone(w.closing)
+	if !l.started {
+		w.batch = append(w.batch, entry(audit.KindStart, startRecord{Version: version.Version, Config: l.opts.ConfigDir, First: l.journal.First()}))
+	}
+	if l.journalErr != nil {
+		// Something has to be written, or nobody learns that it works again; and the
+		// log should tell of it.
+		w.batch = append(w.batch, entry(audit.KindProblem, audit.Problem{V: 1, File: "journal",
+			Reason: fmt.Sprintf("nothing could be recorded from %s on: %v", l.failedSince.Format(time.RFC3339), l.journalErr)}))
+	}
+	for _, f := range w.opening {
+		w.batch = append(w.batch, entry(audit.KindActivation, f))
+		if c := l.candidates[f.Record.Key()]; c != nil {
+			c.writing = true
+		}
+	}
+	w.first = !l.started && l.journal.First()
+	w.reserved = len(w.opening) > 0 || !l.started || l.journalErr != nil
 }
 
 // digestOf the record that stands, "" for none.
@@ -144,9 +166,8 @@ func (l *loop) digestOf(key types.NamespacedName) string {
 
 // write appends a batch. On a full disk it gives up the reserve for what closes.
 func (l *loop) write(ctx context.Context, w *write) error {
-	// What opens needs the reserve behind it, for its own closing.
 	var err error
-	if len(w.opening) > 0 || !l.started {
+	if w.reserved {
 		err = errors.Join(l.reserve.take(), l.journalThere())
 	}
 	if err == nil {
@@ -154,7 +175,10 @@ func (l *loop) write(ctx context.Context, w *write) error {
 			return nil
 		}
 	}
-	if len(w.closing) > 0 && (outOfSpace(err) && l.reserve.release() || len(w.opening) > 0) {
+	if w.first {
+		return err
+	}
+	if len(w.closing) > 0 && (outOfSpace(err) && l.reserve.release() || len(w.batch) > len(w.closing)) {
 		if l.journal.Append(ctx, w.closing...) == nil {
 			w.closing = nil
 		}
@@ -168,6 +192,7 @@ func (l *loop) wrote(w *write) {
 	if w.err != nil {
 		if l.journalErr == nil {
 			l.log.Error("cannot record; nothing opens until this is mended", "error", w.err)
+			l.failedSince = l.now()
 		}
 		l.journalErr = w.err
 		l.unwritten = append(w.closing, l.unwritten...)
@@ -252,6 +277,21 @@ func entry(kind string, data any) audit.Entry {
 		panic(errors.Join(errors.New("journal entry "+kind), err))
 	}
 	return audit.Entry{Kind: kind, Data: b}
+}
+
+// seen is when what is not on record yet was seen first: its time runs also while
+// nothing can be recorded.
+func (l *loop) seen() map[types.NamespacedName]time.Time {
+	if l.result == nil {
+		return nil
+	}
+	out := map[types.NamespacedName]time.Time{}
+	for key, r := range l.result.Records {
+		if _, known := l.records[key]; !known && r.Origin == activation.Manifest {
+			out[key] = r.Start
+		}
+	}
+	return out
 }
 
 // requesters says whom an Activation in a manifest comes from. The object's own

@@ -31,7 +31,6 @@ func (l *loop) envoyDir() string  { return l.socket("envoy") }
 // listen opens the sockets. The one for xDS accepts, but has nothing to say
 // until the first translation: an Envoy that was left running keeps what it has.
 func (l *loop) listen() error {
-	l.pokes = make(chan struct{}, 1)
 	l.commands = make(chan func())
 	l.written = make(chan *write, 1)
 	l.viewed = make(chan struct{})
@@ -45,7 +44,7 @@ func (l *loop) listen() error {
 		l.opts.EnvoyPath = path
 	}
 	l.xds = xds.New(l.xdsOptions())
-	l.als = audit.NewReceiver(l.journal, l.log)
+	l.als = audit.NewReceiver(l.recorder, l.log)
 	ads := grpc.NewServer(xds.ServerOptions()...)
 	l.xds.Register(ads)
 	logs := grpc.NewServer()

@@ -2,8 +2,10 @@ package serve
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/recorder"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/clock"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
@@ -27,10 +30,12 @@ type loop struct {
 	cancel  context.CancelFunc
 	clock   *clock.Clock
 	journal *audit.Journal
-	fetcher *jwks.Fetcher
-	reserve reserve
-	xds     *xds.Server
-	als     *audit.Receiver
+	// recorder writes the audit log. The loop never waits for it.
+	recorder *recorder.Recorder
+	fetcher  *jwks.Fetcher
+	reserve  reserve
+	xds      *xds.Server
+	als      *audit.Receiver
 
 	grpcServers  []*grpc.Server
 	httpServers  []*http.Server
@@ -57,10 +62,15 @@ type loop struct {
 	seq         uint64                  // of the last control entry
 	forgetful   bool                    // the journal is older than what was recorded
 	swept       bool                    // what an earlier serve left is looked after
-	journalErr  error
+	journalErr  error                   // of the last write
+	failedSince time.Time               // when the first of a row of writes failed
 	envoys      map[types.NamespacedName]*envoy
+	doors       map[string]*door // by Gateway, also of those that are gone
+	replayed    uint64           // the last control entry of before this start
+	compared    bool             // the journal was compared with the audit log
 	result      *translator.Result
 	behind      time.Duration
+	looked      time.Time // when the clock was last looked at, by both its readings
 }
 
 // housekeeping is how often the loop looks at what nobody tells it: a clock
@@ -78,7 +88,10 @@ func (l *loop) run(ctx context.Context, updates <-chan *source.Set) error {
 		case <-ctx.Done():
 			ended = true
 		case set, ok := <-updates:
-			l.set, ended = set, !ok
+			if ended = !ok; ok {
+				l.noteChanges(ctx, l.set, set)
+				l.set = set
+			}
 		case <-due:
 		case <-l.pokes:
 		case <-l.fetcher.Changed():
@@ -88,6 +101,7 @@ func (l *loop) run(ctx context.Context, updates <-chan *source.Set) error {
 			l.wrote(w)
 		case <-tick.C:
 			l.resting = false
+			l.noteStep()
 			happened = l.stale()
 		}
 		stop()
@@ -126,6 +140,27 @@ func (l *loop) behindNow() time.Duration {
 	return (d + coarse - 1) / coarse * coarse
 }
 
+// clockStep is the data of a "clock" entry.
+type clockStep struct {
+	V int `json:"v"` // 1
+	// Seconds that the wall clock has jumped, forward or back.
+	Seconds float64 `json:"seconds"`
+}
+
+// noteStep records a wall clock that was set.
+func (l *loop) noteStep() {
+	const step = time.Second
+	now, before := time.Now(), l.looked
+	l.looked = now
+	if before.IsZero() {
+		return
+	}
+	if d := now.Round(0).Sub(before.Round(0)) - now.Sub(before); d > step || d < -step {
+		l.log.Warn("the wall clock was set", "by", d)
+		l.unwritten = append(l.unwritten, entry(audit.KindClock, clockStep{V: 1, Seconds: d.Seconds()}))
+	}
+}
+
 // poke wakes the loop.
 func (l *loop) poke() {
 	select {
@@ -154,9 +189,12 @@ func (l *loop) ask(ctx context.Context, do func()) error {
 // Envoy before anything is written; what opens is written first, and opens in
 // the reconcile that follows the write.
 func (l *loop) reconcile(ctx context.Context) {
+	l.compareJournal()
 	l.fetcher.Set(remoteKeys(l.set))
 	l.behind = l.behindNow()
-	l.result = translator.Translate(l.input())
+	failing := l.failing()
+	l.turnAway(failing)
+	l.result = translator.Translate(l.input(failing))
 	l.notePolicies()
 	l.sweep(ctx)
 	l.apply(ctx)
@@ -164,7 +202,20 @@ func (l *loop) reconcile(ctx context.Context) {
 	l.publish()
 }
 
-func (l *loop) input() translator.Input {
+// failing says why what happens cannot be kept, in the journal or in the audit
+// log. "": it can.
+func (l *loop) failing() string {
+	var why []string
+	if l.journalErr != nil {
+		why = append(why, fmt.Sprintf("nothing can be recorded: %v", l.journalErr))
+	}
+	if problem := l.recorder.Problem(); problem != "" {
+		why = append(why, problem)
+	}
+	return strings.Join(why, "; ")
+}
+
+func (l *loop) input(failing string) translator.Input {
 	in := translator.Input{
 		Objects: translator.Objects{
 			Namespaces: l.set.Namespaces, GatewayClasses: l.set.GatewayClasses, Gateways: l.set.Gateways,
@@ -175,11 +226,14 @@ func (l *loop) input() translator.Input {
 		Now:         l.now(),
 		ClockBehind: l.behind,
 		FirstStart:  !l.started && (l.journal.First() || l.forgetful),
+		Seen:        l.seen(),
 		RequestedBy: requesters(l.set),
 		Requests:    l.requests(),
 		Records:     l.records,
 		Revocations: l.revocations,
 		RemoteKeys:  l.fetcher.Snapshot(),
+
+		AuditFailing: failing,
 	}
 	in.Delivery = l.deliveries()
 	return in

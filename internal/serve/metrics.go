@@ -63,6 +63,14 @@ var (
 	descRestarts    = desc("envoy_restarts_total", "Restarts of the Gateway's Envoy since serve started.", "gateway")
 	descBehind      = desc("clock_behind_seconds", "How far the wall clock is behind the clock that windows are judged by.")
 	descRecording   = desc("recording", "1 if facts can be recorded. 0: nothing opens.")
+	descEntries     = desc("audit_entries_total", "Entries written to the audit log since serve started.")
+	descRescued     = desc("audit_rescued_total", "Requests that only the gRPC access log told of, since serve started.")
+	descMissing     = desc("audit_missing_total", "Requests that Envoy counted and the audit log lacks, as said by gap entries since serve started.")
+	descGaps        = desc("audit_gaps_total", "Gap entries written since serve started.")
+	descMalformed   = desc("audit_malformed_messages_total", "Messages of the gRPC access log that could not be decoded, since serve started; the spool has what was in them.")
+	descUnread      = desc("audit_spool_unread_bytes", "Bytes in Envoy's spools that are not in the audit log yet.")
+	descComplete    = desc("audit_complete", "1 if the audit log has as many requests as Envoy has counted.")
+	descAuditing    = desc("audit_keeping", "1 if entries can be kept. 0: nothing opens, and by policy nothing is served.")
 	descIssuerKeys  = desc("issuer_keys", "Usable keys of an issuer. 0: its tokens are refused.", "policy", "issuer")
 )
 
@@ -78,6 +86,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descReady, truth(len(m.notReady()) == 0))
 	gauge(descBehind, m.clock.Behind().Seconds())
+	m.collectAudit(ch)
 	v := m.view.Load()
 	if v == nil {
 		return
@@ -104,6 +113,21 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(descConnected, truth(m.xds.Delivery(key.String()).Connected()), key.String())
 		ch <- prometheus.MustNewConstMetric(descRestarts, prometheus.CounterValue, float64(state.Restarts), key.String())
 	}
+}
+
+func (m metrics) collectAudit(ch chan<- prometheus.Metric) {
+	s := m.recorder.Stats()
+	value := func(d *prometheus.Desc, t prometheus.ValueType, v float64) {
+		ch <- prometheus.MustNewConstMetric(d, t, v)
+	}
+	value(descEntries, prometheus.CounterValue, float64(s.Entries))
+	value(descRescued, prometheus.CounterValue, float64(s.Rescued))
+	value(descMissing, prometheus.CounterValue, float64(s.Missing))
+	value(descGaps, prometheus.CounterValue, float64(s.Gaps))
+	value(descMalformed, prometheus.CounterValue, float64(m.als.Stats().Malformed))
+	value(descUnread, prometheus.GaugeValue, float64(s.Unread))
+	value(descComplete, prometheus.GaugeValue, truth(!s.Incomplete))
+	value(descAuditing, prometheus.GaugeValue, truth(m.recorder.Problem() == ""))
 }
 
 func truth(b bool) float64 {

@@ -11,9 +11,9 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 )
 
-// The number of the last control entry is kept beside the journal. A journal that
-// is behind it was restored from a copy, or cut: what was closed since then would
-// be open again in it.
+// The number of the last control entry is kept beside the journal, and in the
+// audit log. A journal that is behind either was restored from a copy, or cut:
+// what was closed since then would be open again in it.
 
 func (l *loop) seqFile() string { return filepath.Join(l.opts.DataDir, "journal.seq") }
 
@@ -30,7 +30,7 @@ func (l *loop) noteSeq() {
 	}
 }
 
-// checkSeq ends everything that is open in a journal that has lost its memory.
+// checkSeq compares the journal with the number beside it.
 func (l *loop) checkSeq() error {
 	text, err := os.ReadFile(l.seqFile())
 	if errors.Is(err, os.ErrNotExist) {
@@ -43,17 +43,21 @@ func (l *loop) checkSeq() error {
 	if err != nil {
 		return fmt.Errorf("%s: not a number: remove it if the journal is whole; everything that is open should then be revoked", l.seqFile())
 	}
-	if noted <= l.seq {
-		return nil
+	if noted > l.seq {
+		l.forget("recorded", noted, "journal", l.seq)
 	}
-	l.log.Error("the journal is older than what was recorded: it was restored or cut; everything that is open in it ends", "recorded", noted, "journal", l.seq)
+	return nil
+}
+
+// forget ends everything that is open in a journal that is not to be trusted.
+func (l *loop) forget(why ...any) {
+	l.log.Error("the journal is older than what was recorded: it was restored or cut; everything that is open in it ends", why...)
 	l.forgetful = true
 	for key, r := range l.records {
 		if !r.Final() {
 			l.revocations[key] = activation.Revocation{By: "serve", Reason: "the journal was restored from an older copy, or cut: make a new Activation"}
 		}
 	}
-	return nil
 }
 
 // journalThere makes sure that what is written can be found again.

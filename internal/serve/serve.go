@@ -38,7 +38,13 @@ type Options struct {
 	MetricsAddress string
 	// DeadmanArgs start the process that ends an orphaned Envoy.
 	DeadmanArgs []string
-	Log         *slog.Logger
+	// AuditRetention is how long entries of the audit log are kept, AuditOrigin
+	// the first line of a new log's checkpoints; zero for the defaults.
+	AuditRetention time.Duration
+	AuditOrigin    string
+	// CheckpointTo are files and URLs that get each checkpoint of the audit log.
+	CheckpointTo []string
+	Log          *slog.Logger
 }
 
 // Run serves until ctx ends, then stops every Envoy. An error before the first
@@ -46,7 +52,7 @@ type Options struct {
 func Run(ctx context.Context, o Options) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l := &loop{opts: o, log: o.Log, cancel: cancel}
+	l := &loop{opts: o, log: o.Log, cancel: cancel, pokes: make(chan struct{}, 1)}
 	if err := l.openDataDir(); err != nil {
 		return err
 	}
@@ -79,6 +85,9 @@ func (l *loop) openDataDir() error {
 		return errors.Join(fmt.Errorf("replay the journal: %w", err), l.journal.Close(), l.clock.Close())
 	}
 	l.reserve = reserve{filepath.Join(dir, "reserve")}
+	if err := l.openAudit(); err != nil {
+		return errors.Join(err, l.journal.Close(), l.clock.Close())
+	}
 	l.fetcher = jwks.NewFetcher(filepath.Join(dir, "jwks"), l.clock.Now, l.log)
 	return nil
 }
@@ -87,7 +96,7 @@ func (l *loop) openDataDir() error {
 func (l *loop) close() error {
 	l.shutServers()
 	l.fetcher.Close()
-	return errors.Join(l.journal.Close(), l.clock.Close())
+	return errors.Join(l.recorder.Close(), l.journal.Close(), l.clock.Close())
 }
 
 // runDir is where sockets and Envoys live.

@@ -67,6 +67,9 @@ func (l *loop) notReady() []string {
 	if v.journalErr != nil {
 		out = append(out, fmt.Sprintf("nothing can be opened, because nothing can be recorded: %v", v.journalErr))
 	}
+	if problem := l.recorder.Problem(); problem != "" {
+		out = append(out, "nothing can be opened, because the audit log is not sure to be complete: "+problem)
+	}
 	if err := l.clock.Problem(); err != nil {
 		out = append(out, err.Error())
 	}

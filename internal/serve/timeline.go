@@ -6,15 +6,17 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 )
 
-// told is a journal entry in words. What cannot be read is told as it is: an
-// entry is never left out.
-func told(e audit.Entry) control.TimelineEntry {
+// told is an entry of the audit log in words. What cannot be read is told as it
+// is: an entry is never left out.
+func told(e merkle.Entry) control.TimelineEntry {
 	t := control.TimelineEntry{Seq: e.Seq, Time: e.Time, Kind: e.Kind, Data: e.Data}
 	var err error
 	switch e.Kind {
@@ -24,6 +26,12 @@ func told(e audit.Entry) control.TimelineEntry {
 		err = tellRequest(&t)
 	case audit.KindPolicy:
 		err = tellPolicy(&t)
+	case audit.KindConfig:
+		err = tellConfig(&t)
+	case audit.KindGap:
+		err = tellGap(&t)
+	case audit.KindConnection:
+		err = tellConnection(&t)
 	}
 	if err != nil {
 		t.Message = "this entry is not understood: " + err.Error()
@@ -58,11 +66,10 @@ func tellRequest(t *control.TimelineEntry) error {
 	if err := json.Unmarshal(t.Data, &r); err != nil {
 		return err
 	}
-	t.Who = cmp.Or(r.Subject, "no valid token")
+	t.Time, t.Who = r.At(), cmp.Or(r.Subject, "no valid token")
 	switch {
-	case r.Type == audit.TypeStart:
-		// Envoy writes it before it has looked at the token.
-		t.Event, t.Who = "started", "somebody"
+	case r.Type != audit.TypeEnd:
+		t.Event = "started"
 	case r.Denied != "":
 		t.Event = "denied"
 	default:
@@ -87,6 +94,12 @@ func tellRequest(t *control.TimelineEntry) error {
 	default:
 		t.Message += " (" + r.Denied + ")"
 	}
+	switch r.Cut {
+	case audit.CutClosed:
+		t.Message += ", cut: the route was closed"
+	case audit.CutToken:
+		t.Message += ", cut: the token ended"
+	}
 	return nil
 }
 
@@ -103,5 +116,54 @@ func tellPolicy(t *control.TimelineEntry) error {
 	if p.Spec == nil {
 		t.Event = "removed"
 	}
+	return nil
+}
+
+func tellGap(t *control.TimelineEntry) error {
+	var g audit.Gap
+	if err := json.Unmarshal(t.Data, &g); err != nil {
+		return err
+	}
+	t.Event, t.Message = "missing", fmt.Sprintf("%d requests: %s", g.Lost, g.Reason)
+	if g.AtLeast {
+		t.Message = fmt.Sprintf("at least %d requests: %s", g.Lost, g.Reason)
+	}
+	if g.Gateway != "" {
+		t.Object = "Gateway " + g.Gateway
+	}
+	return nil
+}
+
+func tellConnection(t *control.TimelineEntry) error {
+	var c audit.ConnectionEntry
+	if err := json.Unmarshal(t.Data, &c); err != nil {
+		return err
+	}
+	t.Event, t.Who, t.Object = "closed", "somebody from "+c.ClientAddress, "Gateway "+c.Gateway
+	t.Message = "a connection without a request"
+	if c.Details != "" {
+		t.Message += " (" + c.Details + ")"
+	}
+	return nil
+}
+
+func tellConfig(t *control.TimelineEntry) error {
+	var c configRecord
+	if err := json.Unmarshal(t.Data, &c); err != nil {
+		return err
+	}
+	if c.Loaded {
+		t.Event, t.Message = "loaded", fmt.Sprintf("%d objects", c.Objects)
+		return nil
+	}
+	t.Event = "changed"
+	var words []string
+	for _, change := range c.Changes {
+		words = append(words, change.Change+" "+change.Object)
+	}
+	if c.More > 0 {
+		words = append(words, fmt.Sprintf("and %d more", c.More))
+	}
+	t.Message = strings.Join(words, ", ")
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 type config struct {
 	envoy, binary, json string
 	rounds, routes      int
+	audit               bool
 }
 
 func main() {
@@ -26,8 +27,13 @@ func main() {
 	flag.StringVar(&c.json, "json", "", "also write the samples to this file")
 	flag.IntVar(&c.rounds, "rounds", 50, "samples of each kind")
 	flag.IntVar(&c.routes, "routes", 10, "routes that are loaded")
+	flag.BoolVar(&c.audit, "audit", false, "instead: kill serve and Envoy under load, and count what the audit log has")
 	flag.Parse()
-	if err := run(c); err != nil {
+	measure := run
+	if c.audit {
+		measure = auditRun
+	}
+	if err := measure(c); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}

@@ -27,6 +27,7 @@ type world struct {
 	control *control.Client
 	bearer  string
 	n       int
+	gaps    uint64 // in the audit log, so far
 	failed  bool
 }
 

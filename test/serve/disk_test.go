@@ -13,6 +13,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/test/testbed"
 )
 
@@ -43,9 +44,18 @@ func smallDisk(w *testbed.World) (fill, free func()) {
 		}
 }
 
+// degrading is a world whose policy lets what is open stay so.
+func degrading() *testbed.World {
+	GinkgoHelper()
+	w := testbed.New()
+	w.Policy.OnFailure = "Degrade"
+	w.WritePolicy()
+	return w
+}
+
 var _ = Describe("A full disk", func() {
 	It("lets nothing open, says so, closes on time what is open, and recovers by itself", func() {
-		w := testbed.New()
+		w := degrading()
 		w.Write("routes.yaml", testbed.Route{Name: "r"}.YAML(), testbed.Route{Name: "s"}.YAML(), testbed.Route{Name: "t"}.YAML())
 		fill, free := smallDisk(w)
 		w.Start()
@@ -107,8 +117,49 @@ var _ = Describe("A full disk", func() {
 		staysClosed(w, "r")
 	})
 
-	It("at a start opens nothing either, and what was open stays so", func() {
+	It("closes what is open until there is room again, and what was done is on record", func() {
 		w := testbed.New()
+		w.Write("routes.yaml", testbed.Route{Name: "r"}.YAML())
+		fill, free := smallDisk(w)
+		w.Start()
+		w.Activate(testbed.Activation{Name: "a", Routes: []string{"r"}, Duration: "10m"})
+		before := w.Activation("a").Status.Deadline.Time
+		stream := w.H1().Events("events", testbed.Host("r"), "/api/stream", w.Token())
+		prefix := "/api/" + w.Unique()
+		load := w.Load(testbed.Host("r"), prefix, w.Token(), 8, 500, 1_000_000)
+		fill()
+		Eventually(w.Phase("a")).Should(Equal("Pending AuditFailing"), told(w))
+		Eventually(stream.Done()).Should(BeClosed())
+		staysClosed(w, "r")
+		Expect(told(w)()).To(line("nothing can be opened", "audit log"))
+		free()
+		w.AwaitPhase("a", "Live")
+		Expect(w.H1().Get(testbed.Host("r"), "/api/x", w.Token())).To(haveStatus(200))
+		Expect(w.Activation("a").Status.Deadline.Time).To(Equal(before))
+		answers := load.Stop()
+		accounted(w, prefix, answers)
+		sound(w)
+	})
+
+	It("ends an Envoy without a control plane, which could not be recorded", func() {
+		w := testbed.New()
+		w.Write("routes.yaml", testbed.Route{Name: "r"}.YAML())
+		fill, free := smallDisk(w)
+		w.Start()
+		w.Activate(testbed.Activation{Name: "a", Routes: []string{"r"}, Duration: "10m"})
+		w.KillServe()
+		Expect(w.H1().Get(testbed.Host("r"), "/api/x", w.Token())).To(haveStatus(200))
+		fill()
+		Eventually(w.H1().Status(testbed.Host("r"), "/api/x", w.Token())).Should(BeZero(), "nobody listens any more")
+		free()
+		w.Start()
+		w.AwaitPhase("a", "Live")
+		Eventually(func() int { return len(w.Logged(audit.TypeEnd, "/api/x")["/api/x"]) }).ShouldNot(BeZero())
+		sound(w)
+	})
+
+	It("at a start opens nothing either, and what was open stays so", func() {
+		w := degrading()
 		w.Write("routes.yaml", testbed.Route{Name: "r"}.YAML(), testbed.Route{Name: "s"}.YAML())
 		fill, free := smallDisk(w)
 		w.Start()

@@ -109,20 +109,27 @@ var _ = Describe("serve", func() {
 		Expect(w.Log()).To(ContainSubstring("journal repaired"))
 	})
 
-	It("opens nothing of a journal that was restored from before a revocation", func() {
+	DescribeTable("opens nothing of a journal that was restored from before a revocation", func(forgotten string) {
 		w, _ := faulty("10m")
 		old, err := os.ReadFile(journal(w))
 		Expect(err).NotTo(HaveOccurred())
 		w.Revoke("a")
 		w.StopServe()
 		Expect(os.WriteFile(journal(w), old, 0o600)).To(Succeed())
+		if forgotten != "" {
+			Expect(os.RemoveAll(filepath.Join(w.Data, forgotten))).To(Succeed())
+		}
 		w.Start()
 		Eventually(w.Phase("a")).Should(Or(HavePrefix("Revoked"), HavePrefix("Refused")))
 		staysClosed(w, "open")
 		Expect(w.Message("a")).NotTo(BeEmpty())
 		By("what is new opens all the same")
 		w.Activate(testbed.Activation{Name: "b", Routes: []string{"open"}, Duration: "10m"})
-	})
+	},
+		Entry("with everything else as it was", ""),
+		Entry("with its number gone, by what the audit log knows", "journal.seq"),
+		Entry("with the audit log gone, by its number", "log"),
+	)
 
 	It("opens nothing of a journal that was lost while the rest was not", func() {
 		w, _ := faulty("10m")

@@ -18,6 +18,8 @@ type Policy struct {
 	Roles         []Role
 	Limits, Scope string
 	Suspended     bool
+	// OnFailure of the audit log; "" for the default.
+	OnFailure string
 }
 
 // PolicyIssuer is an issuer of a policy. JWKS is YAML in flow style.
@@ -37,7 +39,11 @@ func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'
 func (p Policy) YAML() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "apiVersion: breakglass.dev/v1alpha1\nkind: EmergencyPolicy\nmetadata: {name: %s}\nspec:\n", p.Name)
-	fmt.Fprintf(&b, "  suspended: %t\n  limits: %s\n  scope: %s\n  issuers:\n", p.Suspended, cmp.Or(p.Limits, "{}"), cmp.Or(p.Scope, "{}"))
+	fmt.Fprintf(&b, "  suspended: %t\n  limits: %s\n  scope: %s\n", p.Suspended, cmp.Or(p.Limits, "{}"), cmp.Or(p.Scope, "{}"))
+	if p.OnFailure != "" {
+		fmt.Fprintf(&b, "  audit: {onFailure: %s}\n", p.OnFailure)
+	}
+	b.WriteString("  issuers:\n")
 	for _, i := range p.Issuers {
 		fmt.Fprintf(&b, "  - {name: %s, issuer: %s, audiences: [breakglass], maxTokenLifetime: %s, jwks: %s}\n",
 			i.Name, quote(i.URL), cmp.Or(i.MaxTokenLifetime, "1h"), i.JWKS)

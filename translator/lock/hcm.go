@@ -51,8 +51,8 @@ func HCM(chain string, tls bool) *hcmv3.HttpConnectionManager {
 				overwrite(nowHeader, "%EMIT_TIME(%Y-%m-%dT%H:%M:%S.%6fZ)%"),
 			}})},
 		},
-		AccessLog:        []*accessLog{grpcAccessLog()},
-		AccessLogOptions: &hcmv3.HttpConnectionManager_HcmAccessLogOptions{FlushAccessLogOnNewRequest: true},
+		AccessLog:        accessLogs(),
+		AccessLogOptions: accessLogOptions(),
 
 		// The scheme that backends and redirects see is the listener's.
 		SchemeHeaderTransformation: &corev3.SchemeHeaderTransformation{

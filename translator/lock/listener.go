@@ -34,6 +34,7 @@ func Listener(addresses []string, port int32, chains []Chain) *listenerv3.Listen
 		// The kernel then refuses a second Envoy on this port.
 		EnableReusePort:        wrapperspb.Bool(false),
 		ListenerFiltersTimeout: durationpb.New(5 * time.Second),
+		AccessLog:              connectionLogs(),
 	}
 	for _, a := range addresses[1:] {
 		l.AdditionalAddresses = append(l.AdditionalAddresses, &listenerv3.AdditionalAddress{Address: socketAddress(a, port)})
