@@ -73,6 +73,7 @@ func (l *loop) notReady() []string {
 	if err := l.clock.Problem(); err != nil {
 		out = append(out, err.Error())
 	}
+	out = append(out, openAndNotServed(v, l.now())...)
 	for _, name := range slices.Sorted(maps.Keys(v.result.Statuses.GatewayClasses)) {
 		if c := condition(v.result.Statuses.GatewayClasses[name].Conditions, string(gwv1.GatewayClassConditionStatusAccepted)); c.Status != v1.ConditionTrue {
 			out = append(out, fmt.Sprintf("GatewayClass %s: %s", name, c.Message))
