@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 )
 
 const controlName = "control.jsonl"
@@ -126,7 +128,7 @@ func createControl(dir string, now time.Time) error {
 	}
 	line, _ := appendControl(nil, e, 0, chain{})
 	tmp := filepath.Join(dir, controlName+".tmp")
-	f, err := openFile(tmp, os.O_CREATE|os.O_TRUNC)
+	f, err := durable.Open(tmp, os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return err
 	}
@@ -140,7 +142,7 @@ func createControl(dir string, now time.Time) error {
 	if err := os.Rename(tmp, filepath.Join(dir, controlName)); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 // recovery is what openControl found at the end of the file.

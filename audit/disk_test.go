@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 )
 
 // disk is a disk that fills up, fails or hangs.
@@ -31,7 +33,7 @@ type diskFile struct {
 }
 
 func (d *disk) open(path string, flag int) (file, error) {
-	f, err := openFile(path, flag)
+	f, err := durable.Open(path, flag)
 	return diskFile{f, d}, err
 }
 

@@ -5,97 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 )
 
-// file is what the writers need of an *os.File. Tests put a disk that fills up
-// or fails behind it.
-type file interface {
-	io.WriterAt
-	Truncate(size int64) error
-	// Sync makes content and size durable: fdatasync.
-	Sync() error
-	Close() error
-}
-
-type osFile struct{ *os.File }
-
-func (f osFile) Sync() error {
-	for {
-		err := unix.Fdatasync(int(f.Fd()))
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
-		}
-	}
-}
-
-// openFile opens a file of the journal for writing. A symbolic link is not
-// followed: the directory is ours, nobody has a reason to put one there.
-func openFile(path string, flag int) (file, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW|flag, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	return osFile{f}, nil
-}
-
-// syncDir makes names in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// makeDir makes dir and what is missing above it, durably.
-func makeDir(dir string) error {
-	above := filepath.Dir(dir)
-	if _, err := os.Stat(above); errors.Is(err, os.ErrNotExist) && above != dir {
-		if err := makeDir(above); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	return syncDir(above)
-}
-
-// lockDir makes dir when it is not there and takes it for this process. The
-// lock goes with the returned file, so also with the process.
-func lockDir(dir string) (*os.File, error) {
-	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
-		if err := makeDir(dir); err != nil {
-			return nil, fmt.Errorf("make the journal directory: %w", err)
-		}
-	}
-	d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open the journal directory: %w", err)
-	}
-	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		d.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%w: %s is locked; stop the other breakglass process or choose another data directory", ErrLocked, dir)
-		}
-		return nil, fmt.Errorf("lock the journal directory %s: %w", dir, err)
-	}
-	// Subjects and paths of requests are nobody else's business.
-	if st, err := d.Stat(); err == nil && st.Mode().Perm() != 0o700 {
-		if err := d.Chmod(0o700); err != nil {
-			d.Close()
-			return nil, fmt.Errorf("close the journal directory to others (want mode 0700): %w", err)
-		}
-	}
-	return d, nil
-}
+// file is what is written to. Tests put a disk that fills up or fails behind it.
+type file = durable.File
 
 // lineReader hands out the whole lines of a file that may still grow.
 type lineReader struct {

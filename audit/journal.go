@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 )
 
 // Options of a Journal. The zero value is good.
@@ -18,7 +20,7 @@ type Options struct {
 	// Log is where cut lines and failing disks are reported.
 	// Default slog.Default().
 	Log *slog.Logger
-	// open replaces openFile in tests.
+	// open replaces durable.Open in tests.
 	open func(path string, flag int) (file, error)
 }
 
@@ -30,7 +32,7 @@ func (o *Options) defaults() {
 		o.Log = slog.Default()
 	}
 	if o.open == nil {
-		o.open = openFile
+		o.open = durable.Open
 	}
 }
 
@@ -64,7 +66,7 @@ func Open(dir string, o Options) (_ *Journal, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	lock, err := lockDir(dir)
+	lock, err := durable.LockDir(dir, "journal", ErrLocked)
 	if err != nil {
 		return nil, err
 	}

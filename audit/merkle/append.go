@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 )
 
 // maxGroup bounds the bytes of one write.
@@ -272,9 +274,9 @@ func (l *Log) create(name string) (file, error) {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		return errors.Join(syncDir(l.dir), l.hashes.Truncate(hashesAt))
+		return errors.Join(durable.SyncDir(l.dir), l.hashes.Truncate(hashesAt))
 	}
-	return f, syncDir(l.dir)
+	return f, durable.SyncDir(l.dir)
 }
 
 // segmentData is the data of the first entry of a segment.

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 )
 
 const (
@@ -21,39 +23,8 @@ const (
 	pubName        = "audit.pub"
 )
 
-// file is what the writer needs of an *os.File. Tests put a disk that fills up
-// or fails behind it.
-type file interface {
-	io.WriterAt
-	Truncate(size int64) error
-	// Sync makes content and size durable: fdatasync.
-	Sync() error
-	Close() error
-}
-
-type osFile struct{ *os.File }
-
-func (f osFile) Sync() error {
-	for {
-		err := unix.Fdatasync(int(f.Fd()))
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
-		}
-	}
-}
-
-// openFile opens a file of the log for writing. A symbolic link is not
-// followed: the directory is ours, nobody has a reason to put one there.
-func openFile(path string, flag int) (file, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW|flag, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	return osFile{f}, nil
-}
+// file is what is written to. Tests put a disk that fills up or fails behind it.
+type file = durable.File
 
 func openRead(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
@@ -71,15 +42,6 @@ func readSmall(path string, limit int64) ([]byte, error) {
 		return nil, &CorruptError{File: path, Reason: fmt.Sprintf("the file is longer than %d bytes", limit)}
 	}
 	return b, err
-}
-
-// syncDir makes names in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // replaceFile puts b in place of the file, whole or not at all.
@@ -101,51 +63,22 @@ func (l *Log) replaceFile(name string, b []byte) error {
 		_ = os.Remove(path + ".tmp")
 		return err
 	}
-	return syncDir(l.dir)
+	return durable.SyncDir(l.dir)
 }
 
-// makeDir makes dir and what is missing above it, durably.
-func makeDir(dir string) error {
-	above := filepath.Dir(dir)
-	if _, err := os.Stat(above); errors.Is(err, os.ErrNotExist) && above != dir {
-		if err := makeDir(above); err != nil {
-			return err
-		}
+// Segments returns the seq of the first entry of each segment in dir, the oldest
+// first.
+func Segments(dir string) ([]uint64, error) {
+	segs, err := segments(dir)
+	firsts := make([]uint64, len(segs))
+	for i, s := range segs {
+		firsts[i] = s.first
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	return syncDir(above)
+	return firsts, err
 }
 
-// lockDir makes dir when it is not there and takes it for this process. The
-// lock goes with the returned file, so also with the process.
-func lockDir(dir string) (*os.File, error) {
-	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
-		if err := makeDir(dir); err != nil {
-			return nil, fmt.Errorf("make the audit log directory: %w", err)
-		}
-	}
-	d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open the audit log directory: %w", err)
-	}
-	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		d.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%w: %s is locked; stop the other breakglass process or choose another data directory", ErrLocked, dir)
-		}
-		return nil, fmt.Errorf("lock the audit log directory %s: %w", dir, err)
-	}
-	// Subjects and paths of requests are nobody else's business.
-	if st, err := d.Stat(); err == nil && st.Mode().Perm() != 0o700 {
-		if err := d.Chmod(0o700); err != nil {
-			d.Close()
-			return nil, fmt.Errorf("close the audit log directory to others (want mode 0700): %w", err)
-		}
-	}
-	return d, nil
-}
+// SegmentFile is the name of the segment that begins with that entry.
+func SegmentFile(first uint64) string { return segmentFile(first) }
 
 func segmentFile(seq uint64) string { return fmt.Sprintf("segment-%020d.jsonl", seq) }
 

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -213,7 +215,7 @@ func (d *disk) open(path string, flag int) (file, error) {
 	if err := d.ask("open", path); err != nil {
 		return nil, err
 	}
-	f, err := openFile(path, flag)
+	f, err := durable.Open(path, flag)
 	if err != nil {
 		return nil, err
 	}

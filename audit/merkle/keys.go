@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 )
 
 // maxKeyFile bounds a key file, and audit.pub: some thousand keys.
@@ -169,5 +171,5 @@ func (l *Log) abandonKey(vkey string) error {
 		return err
 	}
 	l.recovered("a change of the signing key that had not come into the log was taken back; do it again")
-	return syncDir(l.dir)
+	return durable.SyncDir(l.dir)
 }

@@ -94,6 +94,13 @@ func validKind(k string) bool {
 	return true
 }
 
+// Line returns the entry as it is in its segment, without the newline: the leaf, so
+// that others can hash it. (encoding/json would cut zeros off the time.)
+func (e *Entry) Line() []byte {
+	line := appendLine(nil, e.Seq, Draft{e.Time.UTC(), e.Kind, e.Data, e.Cursors})
+	return line[:len(line)-1]
+}
+
 // appendLine appends the line of d with its newline. d is normal.
 func appendLine(dst []byte, seq uint64, d Draft) []byte {
 	dst = append(dst, `{"v":1,"seq":`...)

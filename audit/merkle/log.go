@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 )
 
 // Sink takes a new checkpoint to a second place. It must return when ctx ends.
@@ -36,7 +38,7 @@ type Options struct {
 	// only, and again after an error. They never delay Append.
 	Witnesses []Sink
 
-	// open replaces openFile in tests.
+	// open replaces durable.Open in tests.
 	open func(path string, flag int) (file, error)
 }
 
@@ -54,7 +56,7 @@ func (o *Options) defaults() {
 		o.Retention = 400 * 24 * time.Hour
 	}
 	if o.open == nil {
-		o.open = openFile
+		o.open = durable.Open
 	}
 }
 
@@ -113,7 +115,7 @@ func Open(dir string, o Options) (_ *Log, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	lock, err := lockDir(dir)
+	lock, err := durable.LockDir(dir, "audit log", ErrLocked)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 )
 
 // recover reads the end of the log, makes what is missing of a new one, and
@@ -59,7 +61,7 @@ func (l *Log) openHashes(fresh bool) error {
 	if err != nil {
 		return err
 	}
-	return syncDir(l.dir)
+	return durable.SyncDir(l.dir)
 }
 
 // recoverEntries reads the entries from the segment on in which the checkpoint
@@ -143,7 +145,7 @@ func (l *Log) dropEmpty(segs []segment, head treeHead) ([]segment, error) {
 		return nil, err
 	}
 	l.recovered("%s was begun and held no whole entry: removed", last.name)
-	return segs[:len(segs)-1], syncDir(l.dir)
+	return segs[:len(segs)-1], durable.SyncDir(l.dir)
 }
 
 func (l *Log) fixHashes(at int64, stored []byte) error {

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 )
 
 // keyData is the data of an entry of kind key.
@@ -125,5 +127,5 @@ func (l *Log) finishKey() error {
 	l.signMu.Lock()
 	l.keys = l.keys[1:]
 	l.signMu.Unlock()
-	return syncDir(l.dir)
+	return durable.SyncDir(l.dir)
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 )
 
 // tidyEvery is how often old segments are looked for.
@@ -74,7 +76,7 @@ func (l *Log) tidy() error {
 		}
 	}
 	l.opts.Log.Info("old audit entries were removed", "dir", l.dir, "segments", len(old), "before", before)
-	return syncDir(l.dir)
+	return durable.SyncDir(l.dir)
 }
 
 // oldSegments are those that ended before the time that is kept: when the next

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 )
 
 // FileSink appends each checkpoint to a file and syncs it. What a crash left of
@@ -67,7 +69,7 @@ func appendNote(f *os.File, checkpoint []byte) error {
 		return err
 	}
 	if st.Size() == 0 {
-		return syncDir(filepath.Dir(f.Name()))
+		return durable.SyncDir(filepath.Dir(f.Name()))
 	}
 	return nil
 }

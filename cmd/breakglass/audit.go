@@ -9,6 +9,8 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
 )
 
 const auditLong = `Look into the audit log: every request, every opening and closing, every change
@@ -78,16 +80,15 @@ func logDir(cmd *cobra.Command) (string, error) {
 // isLog also takes what is left of a log without its segments: to say what is
 // wrong with that is for verify.
 func isLog(dir string) (bool, error) {
-	entries, err := os.ReadDir(dir)
+	firsts, err := merkle.Segments(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	if err != nil {
-		return false, err
+	if err != nil || len(firsts) > 0 {
+		return len(firsts) > 0, err
 	}
-	for _, e := range entries {
-		name := e.Name()
-		if _, ok := segmentFirst(name); ok || name == "audit.pub" || name == "checkpoint" {
+	for _, name := range []string{"audit.pub", "checkpoint"} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			return true, nil
 		}
 	}

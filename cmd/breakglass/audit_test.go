@@ -123,7 +123,7 @@ func TestACopyThatIsMadeWhileEntriesComeIsSound(t *testing.T) {
 			}
 		}
 		take("checkpoint", "audit.pub", "hashes")
-		firsts, err := segments(dir)
+		firsts, err := merkle.Segments(dir)
 		if err != nil {
 			t.Fatal(err)
 		}

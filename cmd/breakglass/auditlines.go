@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -34,7 +32,7 @@ func entryWriter(out io.Writer, form string) func(merkle.Entry) error {
 // writeEntry writes an entry as it is stored. On a terminal, what could drive it
 // is escaped; the JSON says the same.
 func writeEntry(out io.Writer, e merkle.Entry) error {
-	b := marshalEntry(e)
+	b := e.Line()
 	if isTerminal(out) {
 		b = escapeJSON(b)
 	}
@@ -51,31 +49,6 @@ func writeJSON(out io.Writer, v any) error {
 	_, err := out.Write(escapeJSON(b.Bytes()))
 	return err
 }
-
-// marshalEntry writes an entry byte for byte as merkle does: it is the leaf, so
-// that others can hash it. (encoding/json would cut zeros off the time.)
-func marshalEntry(e merkle.Entry) []byte {
-	b := fmt.Appendf(nil, `{"v":%d,"seq":%d,"time":"%s","kind":"%s","data":`, e.V, e.Seq, e.Time.UTC().Format("2006-01-02T15:04:05.000000Z"), e.Kind)
-	b = append(b, e.Data...)
-	for i, name := range slices.Sorted(maps.Keys(e.Cursors)) {
-		if i == 0 {
-			b = append(b, `,"cursors":{`...)
-		} else {
-			b = append(b, ',')
-		}
-		b = append(b, '"')
-		b = append(b, cursorEscapes.Replace(name)...)
-		b = append(b, `":"`...)
-		b = append(b, cursorEscapes.Replace(e.Cursors[name])...)
-		b = append(b, '"')
-	}
-	if len(e.Cursors) > 0 {
-		b = append(b, '}')
-	}
-	return append(b, '}')
-}
-
-var cursorEscapes = strings.NewReplacer(`"`, `\"`, `\`, `\\`)
 
 // escapeJSON writes what is not printable as \u escapes. In JSON that can only
 // be in strings, apart from the white space between values.

@@ -238,7 +238,7 @@ func age(dir string) error {
 	}
 	for n := 2; n > 1 && err == nil; time.Sleep(2 * time.Millisecond) {
 		var firsts []uint64
-		firsts, err = segments(dir)
+		firsts, err = merkle.Segments(dir)
 		n = len(firsts)
 	}
 	return errors.Join(err, l.Close())

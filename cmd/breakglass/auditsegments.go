@@ -3,56 +3,23 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
 )
 
-// segmentFirst reads the seq of the first entry off a segment's name.
-func segmentFirst(name string) (uint64, bool) {
-	digits, ok := strings.CutPrefix(name, "segment-")
-	if !ok {
-		return 0, false
-	}
-	if digits, ok = strings.CutSuffix(digits, ".jsonl"); !ok || len(digits) != 20 {
-		return 0, false
-	}
-	first, err := strconv.ParseUint(digits, 10, 64)
-	return first, err == nil
-}
-
-// segments of a log, by the seq of their first entry, the oldest first.
-func segments(dir string) ([]uint64, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var out []uint64
-	for _, e := range entries {
-		if first, ok := segmentFirst(e.Name()); ok {
-			out = append(out, first)
-		}
-	}
-	slices.Sort(out)
-	return out, nil
-}
-
 // place is the file and the line of an entry.
 func place(dir string, seq uint64) (file string, line uint64) {
-	firsts, err := segments(dir)
+	firsts, err := merkle.Segments(dir)
 	if err != nil {
 		return "", 0
 	}
 	for _, first := range slices.Backward(firsts) {
 		if first <= seq {
-			return filepath.Join(dir, fmt.Sprintf("segment-%020d.jsonl", first)), seq - first + 1
+			return filepath.Join(dir, merkle.SegmentFile(first)), seq - first + 1
 		}
 	}
 	return "", 0
@@ -81,7 +48,7 @@ func readTo(ctx context.Context, dir string, f merkle.Filter, end uint64, fn fun
 // seq after the last entry that it looked at. It reads no more segments than it
 // must, and with n = 0 one. With an error it returns what was read before.
 func readLast(ctx context.Context, dir string, f merkle.Filter, n int) (out []merkle.Entry, next uint64, err error) {
-	firsts, err := segments(dir)
+	firsts, err := merkle.Segments(dir)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -65,7 +65,7 @@ func showEntry(cmd *cobra.Command, args []string, output string) error {
 	t := tellEntry(*e)
 	fmt.Fprintf(&b, "entry   %d, %s\nfile    %s line %d\n", seq, clean(t.event), clean(file), line)
 	fmt.Fprintf(&b, "source  %s\nproof   %s\n", clean(sourceOf(e)), clean(proofText(dir, seq)))
-	pretty, err := prettyEntry(marshalEntry(*e))
+	pretty, err := prettyEntry(e.Line())
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func oneEntry(cmd *cobra.Command, dir string, seq uint64) (*merkle.Entry, error)
 }
 
 func rangeText(dir string) string {
-	firsts, err := segments(dir)
+	firsts, err := merkle.Segments(dir)
 	if err != nil || len(firsts) == 0 {
 		return "there is no segment of it"
 	}
