@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/breakglass-gateway/breakglass-gateway/internal/diff"
 	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
 )
 
@@ -22,14 +23,31 @@ type backend struct {
 	broken bool
 }
 
-func (s *state) indexEndpoints() {
-	s.slices = map[types.NamespacedName][]*discoveryv1.EndpointSlice{}
-	for key, slice := range s.in.EndpointSlices {
-		if svc := slice.Labels[discoveryv1.LabelServiceName]; svc != "" {
-			k := types.NamespacedName{Namespace: key.Namespace, Name: svc}
-			s.slices[k] = append(s.slices[k], slice)
+// indexEndpoints brings s.slices up to date, and calls touch with each Service
+// whose endpoints may be others now.
+func (s *state) indexEndpoints(touch func(service types.NamespacedName)) {
+	if s.slices == nil {
+		s.slices = map[types.NamespacedName][]*discoveryv1.EndpointSlice{}
+	}
+	for key := range diff.Keys(s.was.EndpointSlices, s.in.EndpointSlices) {
+		if old := s.was.EndpointSlices[key]; old != nil {
+			if svc, named := serviceOf(key, old); named {
+				s.slices[svc] = slices.DeleteFunc(s.slices[svc], func(o *discoveryv1.EndpointSlice) bool { return o == old })
+				touch(svc)
+			}
+		}
+		if now := s.in.EndpointSlices[key]; now != nil {
+			if svc, named := serviceOf(key, now); named {
+				s.slices[svc] = append(s.slices[svc], now)
+				touch(svc)
+			}
 		}
 	}
+}
+
+func serviceOf(key types.NamespacedName, s *discoveryv1.EndpointSlice) (svc types.NamespacedName, named bool) {
+	name := s.Labels[discoveryv1.LabelServiceName]
+	return types.NamespacedName{Namespace: key.Namespace, Name: name}, name != ""
 }
 
 // resolveBackends resolves the backendRefs of a rule, and tells of each that
@@ -40,7 +58,7 @@ func (s *state) resolveBackends(ru *rule) {
 		if ref.Weight != nil {
 			b.weight = *ref.Weight
 		}
-		svc, reason, err := s.service(ru.route.key.Namespace, ref.BackendObjectReference)
+		svc, reason, err := s.service(ru.route, ref.BackendObjectReference)
 		if err == nil {
 			b.Backend, reason, err = s.endpoints(svc, ref.Port)
 		}
@@ -56,14 +74,16 @@ func (s *state) resolveBackends(ru *rule) {
 	}
 }
 
-func (s *state) service(namespace string, ref gwv1.BackendObjectReference) (*corev1.Service, gwv1.RouteConditionReason, error) {
+func (s *state) service(r *route, ref gwv1.BackendObjectReference) (*corev1.Service, gwv1.RouteConditionReason, error) {
 	if ref.Group != nil && *ref.Group != "" || ref.Kind != nil && *ref.Kind != "Service" {
 		return nil, gwv1.RouteReasonInvalidKind, fmt.Errorf("only a core Service can be a backend")
 	}
+	namespace := r.key.Namespace
 	key := types.NamespacedName{Namespace: namespace, Name: string(ref.Name)}
 	if ref.Namespace != nil {
 		key.Namespace = string(*ref.Namespace)
 	}
+	r.services = append(r.services, key)
 	if key.Namespace != namespace && !s.granted(reference{fromKind: "HTTPRoute", fromNamespace: namespace, toKind: "Service", to: key}) {
 		return nil, gwv1.RouteReasonRefNotPermitted, fmt.Errorf("Service %s is in another namespace and no ReferenceGrant there permits it", key)
 	}

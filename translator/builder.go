@@ -2,7 +2,6 @@ package translator
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,28 +13,23 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/xds/snapshot"
 )
 
-// builder makes the resources of one Gateway.
+// builder makes the resources of one Gateway out of those it had.
 type builder struct {
 	*state
+	*snapshot.Editor
 	gateway *gateway
-	// hosts by filter chain and hostname.
-	hosts map[string]map[string]*host
-	last  time.Time
+	last    time.Time
 }
 
-// host is everything served on one hostname of one filter chain.
-type host struct {
-	entries []entry
+// lease is what was made for an open window.
+type lease struct {
+	rule     *rule
+	opening  string
+	deadline time.Time
+	keys     []snapshot.Key
 }
 
-// entry is one match of one rule, in its place.
-type entry struct {
-	rule  *rule
-	index int
-	match match
-}
-
-func (b *builder) add(typ, name string, m proto.Message, owner string) *snapshot.Resource {
+func (b *builder) make(typ, name string, m proto.Message, owner string) *snapshot.Resource {
 	r, err := snapshot.New(typ, name, m)
 	if err != nil {
 		// A message of our own that cannot be marshalled holds invalid UTF-8 from
@@ -43,66 +37,93 @@ func (b *builder) add(typ, name string, m proto.Message, owner string) *snapshot
 		return nil
 	}
 	r.Owner = owner
-	b.gateway.resources[r.Key] = r
 	return r
 }
 
-// listeners makes one Envoy listener per port, their certificates, and a place
-// for each listener hostname, so that a wider one never serves it.
-func (b *builder) listeners() {
-	owner := "Gateway " + b.gateway.key.String()
-	for port, chains := range b.gateway.chains() {
-		b.add(snapshot.Listener, lock.ListenerName(port), lock.Listener(b.gateway.addresses, port, chains), owner)
-		for _, c := range chains {
-			b.host(c.Name, "*")
+// replace puts the resources in the place of those that had the keys, and returns
+// the new keys.
+func (b *builder) replace(old []snapshot.Key, resources ...*snapshot.Resource) []snapshot.Key {
+	var keys []snapshot.Key
+	for _, r := range resources {
+		if r != nil {
+			b.Put(r)
+			keys = append(keys, r.Key)
 		}
 	}
-	for _, l := range b.gateway.listeners {
+	for _, k := range old {
+		if !slices.Contains(keys, k) {
+			b.Drop(k)
+		}
+	}
+	return keys
+}
+
+// base makes what does not depend on routes: the token filter, one Envoy listener
+// per port, their certificates.
+func (b *builder) base() {
+	g := b.gateway
+	if g.edition == b.edition {
+		return
+	}
+	g.edition = b.edition
+	owner := "Gateway " + g.key.String()
+	all := []*snapshot.Resource{
+		b.make(snapshot.ExtensionConfig, lock.JWTResource, lock.JWT(g.class.policy.usable()), owner),
+		b.make(snapshot.Cluster, lock.OriginalDst().GetName(), lock.OriginalDst(), owner),
+	}
+	for port, chains := range g.chains() {
+		all = append(all, b.make(snapshot.Listener, lock.ListenerName(port), lock.Listener(g.addresses, port, chains), owner))
+	}
+	for _, l := range g.listeners {
 		if !l.serving() {
 			continue
 		}
 		for _, sec := range l.secrets {
-			b.add(snapshot.Secret, sec.name, lock.Secret(sec.name, sec.cert, sec.key), owner)
-		}
-		if l.hostname != "" {
-			b.host(l.chain(), l.hostname)
+			all = append(all, b.make(snapshot.Secret, sec.name, lock.Secret(sec.name, sec.cert, sec.key), owner))
 		}
 	}
+	g.base = b.replace(g.base, all...)
 }
 
-// host finds or makes the place of a hostname.
-func (b *builder) host(chain, name string) *host {
-	if b.hosts[chain] == nil {
-		b.hosts[chain] = map[string]*host{}
-	}
-	h := b.hosts[chain][name]
-	if h == nil {
-		h = &host{}
-		b.hosts[chain][name] = h
-	}
-	return h
-}
-
-// leases makes the lease and the clusters of each open window of this Gateway.
+// leases makes the lease and the clusters of each open window of this Gateway, and
+// withdraws those of windows that are not open any more.
 func (b *builder) leases() {
+	g := b.gateway
 	for wk, w := range b.plan.Windows {
 		r := b.servedRoute(wk)
 		if r == nil {
 			continue
 		}
-		deadline := b.forEnvoy(w.Deadline)
-		lease := b.add(snapshot.Listener, lock.LeaseName(w.Opening), lock.Lease(w.Opening), r.owner())
-		lease.Expires = w.Deadline
-		lease.Needs = []snapshot.Key{{Type: snapshot.Cluster, Name: lock.OriginalDst().GetName()}}
-		b.last = later(b.last, later(w.Deadline, deadline))
-		ru := r.rule(wk.Rule)
-		for i, be := range ru.backends {
-			if be.broken {
-				continue
-			}
-			b.add(snapshot.Cluster, lock.ClusterName(w.Opening, i), lock.Cluster(w.Opening, i, be.Backend), r.owner())
+		b.last = later(b.last, later(w.Deadline, b.forEnvoy(w.Deadline)))
+		ru, old := r.rule(wk.Rule), g.leases[wk]
+		if old != nil && old.rule == ru && old.opening == w.Opening && old.deadline.Equal(w.Deadline) {
+			continue
+		}
+		var keys []snapshot.Key
+		if old != nil {
+			keys = old.keys
+		}
+		g.leases[wk] = &lease{ru, w.Opening, w.Deadline, b.replace(keys, b.lease(r, ru, w)...)}
+	}
+	for wk, l := range g.leases {
+		if b.plan.Windows[wk] == nil || b.servedRoute(wk) == nil {
+			b.replace(l.keys)
+			delete(g.leases, wk)
 		}
 	}
+}
+
+func (b *builder) lease(r *route, ru *rule, w *activation.Window) []*snapshot.Resource {
+	l := b.make(snapshot.Listener, lock.LeaseName(w.Opening), lock.Lease(w.Opening), r.owner())
+	l.Expires = w.Deadline
+	l.Needs = []snapshot.Key{{Type: snapshot.Cluster, Name: lock.OriginalDst().GetName()}}
+	all := []*snapshot.Resource{l}
+	for i, be := range ru.backends {
+		if !be.broken {
+			all = append(all, b.make(snapshot.Cluster, lock.ClusterName(w.Opening, i), lock.Cluster(w.Opening, i, be.Backend), r.owner()))
+		}
+	}
+	return all
 }
 
 // servedRoute is the route of a window if this Gateway serves it.
@@ -126,95 +147,71 @@ func (r *route) rule(key string) *rule {
 	return nil
 }
 
-// routes makes the RouteConfigurations: one per exact hostname, and one per
-// filter chain for wildcards and for hosts nobody named.
+// routes makes the RouteConfigurations that have to be looked at.
 func (b *builder) routes() {
-	for _, r := range b.sortedRoutes() {
-		for _, p := range r.parents {
-			if p.gateway == b.gateway && p.placed() {
-				b.place(r, p)
-			}
+	for sc := range b.scopes {
+		if sc.gateway == b.gateway {
+			b.routeConfiguration(sc)
 		}
 	}
-	for _, chain := range slices.Sorted(maps.Keys(b.hosts)) {
-		var fallback []string
-		for _, name := range slices.Sorted(maps.Keys(b.hosts[chain])) {
-			if strings.HasPrefix(name, "*") {
-				fallback = append(fallback, name)
-				continue
-			}
-			b.routeConfiguration(chain, name, []string{name})
-		}
-		b.routeConfiguration(chain, "*", fallback)
-	}
-}
-
-// place puts every match of a route where the Gateway's listeners want it.
-func (b *builder) place(r *route, p *parent) {
-	for _, a := range p.attached {
-		if !a.listener.serving() {
-			continue
-		}
-		for _, name := range a.hostnames {
-			if b.mostSpecific(a.listener, name) != a.listener {
-				continue // listener isolation: a narrower listener has this host
-			}
-			h := b.host(a.listener.chain(), name)
-			for _, ru := range r.rules {
-				for i, m := range ru.matches {
-					e := entry{ru, i, m}
-					if m.invalid != nil {
-						continue
-					}
-					if !slices.ContainsFunc(h.entries, func(o entry) bool { return o.rule == ru && o.index == i }) {
-						h.entries = append(h.entries, e)
-					}
-				}
-			}
-		}
-	}
-}
-
-// specificity orders listener hostnames: exact before any wildcard, a longer
-// wildcard before a shorter, none last.
-func specificity(hostname string) int {
-	suffix, wildcard := strings.CutPrefix(hostname, "*")
-	if wildcard || hostname == "" {
-		return len(suffix)
-	}
-	return 1<<10 + len(hostname) // hostnames are at most 253 long
-}
-
-// mostSpecific is the listener, of those that share l's filter chain, that a
-// request for host belongs to.
-func (b *builder) mostSpecific(l *listener, host string) *listener {
-	best := l
-	for _, other := range b.gateway.listeners {
-		if !other.serving() || other.chain() != l.chain() {
-			continue
-		}
-		covers := other.hostname == "" || other.hostname == host || wildcardCovers(other.hostname, host)
-		if covers && specificity(other.hostname) > specificity(best.hostname) {
-			best = other
-		}
-	}
-	return best
 }
 
 // routeConfiguration makes the resource and, with it, the scope that finds it.
-func (b *builder) routeConfiguration(chain, name string, hosts []string) {
-	key := lock.ScopeKey(chain, name)
-	d := &hostDraft{builder: b, key: key, chain: chain, name: name, hosts: hosts, forms: map[*route]form{}}
-	d.noteShadows()
-	rc := d.make()
+func (b *builder) routeConfiguration(sc *scope) {
+	config, scoped := snapshot.Key{Type: snapshot.Route, Name: sc.key()}, snapshot.Key{Type: snapshot.ScopedRoute, Name: sc.key()}
+	if len(sc.hosts) == 0 {
+		b.Drop(config)
+		b.Drop(scoped)
+		delete(b.gateway.scopes, sc.key())
+		return
+	}
+	if !sc.arranged {
+		sc.arrange()
+	}
+	d := &hostDraft{builder: b, scope: sc, forms: map[*route]form{}}
+	windows := b.windowStates(sc)
+	if sc.whole == nil || !slices.Equal(windows, sc.windows) {
+		sc.windows, sc.whole = windows, d.make()
+	}
+	rc := sc.whole
+	sc.excluded = nil
 	if rc == nil {
+		b.Drop(config)
+		b.Drop(scoped)
 		return
 	}
 	if _, refused := d.tried(rc); refused != "" {
 		rc = d.without(refused)
 	}
-	b.gateway.resources[rc.Key] = rc
-	b.add(snapshot.ScopedRoute, key, lock.Scope(key), rc.Owner)
+	for key, why := range sc.excluded {
+		if other, twice := b.excluded[key]; !twice || why < other { // of several, always the same one is told
+			b.excluded[key] = why
+		}
+	}
+	if sc.excluded != nil || slices.ContainsFunc(windows, func(w windowState) bool { return w.open }) {
+		b.watch[sc] = true
+	}
+	b.Put(rc)
+	if b.Get(scoped) == nil || b.Get(scoped).Owner != rc.Owner {
+		b.Put(b.make(snapshot.ScopedRoute, sc.key(), lock.Scope(sc.key()), rc.Owner))
+	}
+}
+
+// windowStates of the rules of a scope, as its routes are made of them.
+func (b *builder) windowStates(sc *scope) []windowState {
+	out := make([]windowState, len(sc.rules))
+	for i, ru := range sc.rules {
+		wk := activation.WindowKey{Route: ru.route.key, Rule: ru.key}
+		w := b.plan.Windows[wk]
+		if w == nil || b.servedRoute(wk) == nil || b.quarantined(w, ru) {
+			continue
+		}
+		out[i] = windowState{
+			open: true, opening: w.Opening, activations: strings.Join(w.Activations, ","), incidents: strings.Join(w.Incidents, ","),
+			deadline: b.forEnvoy(w.Deadline), role: w.Role, policy: b.gateway.class.policy.obj,
+		}
+	}
+	return out
 }
 
 // route makes the Envoy route of an entry: open if its window is, else a 404 in
@@ -266,7 +263,7 @@ func (b *builder) quarantined(w *activation.Window, ru *rule) bool {
 	// Without the present token filter an older one would let in whoever it knew.
 	jwt := snapshot.Key{Type: snapshot.ExtensionConfig, Name: lock.JWTResource}
 	for _, k := range append(windowNeeds(w, ru), jwt) {
-		if r := b.gateway.resources[k]; r == nil {
+		if r := b.Get(k); r == nil {
 			return true
 		} else if v, _ := d.Rejected(k); v == r.Version {
 			return true

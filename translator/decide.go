@@ -81,7 +81,7 @@ func (s *state) shadowed(r *route, ru *rule) string {
 			total += len(a.hostnames) * len(ru.matches)
 		}
 	}
-	if held := s.shadows[r.key]; len(r.rules) == 1 && total > 0 && len(held) >= total {
+	if held := r.shadows(); len(r.rules) == 1 && total > 0 && len(held) >= total {
 		return strings.Join(held, "; ")
 	}
 	return ""

@@ -11,7 +11,7 @@ import (
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
-	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/xds/snapshot"
 )
 
@@ -23,8 +23,13 @@ type gateway struct {
 	addresses []string
 	listeners []*listener
 	accepted  condition
-	// resources by key, for the status.
-	resources map[snapshot.Key]*snapshot.Resource
+
+	// Kept from one translation to the next.
+	scopes   map[string]*scope // by key
+	leases   map[activation.WindowKey]*lease
+	base     []snapshot.Key // what does not depend on routes
+	edition  int            // of the frame that base was made of
+	snapshot *snapshot.Snapshot
 }
 
 func (s *state) resolveGateways() {
@@ -33,7 +38,7 @@ func (s *state) resolveGateways() {
 		if c == nil {
 			continue // not ours
 		}
-		g := &gateway{key: key, obj: obj, class: c, resources: map[snapshot.Key]*snapshot.Resource{}}
+		g := &gateway{key: key, obj: obj, class: c, scopes: map[string]*scope{}, leases: map[activation.WindowKey]*lease{}, snapshot: &snapshot.Snapshot{}}
 		g.accepted = yes(string(gwv1.GatewayConditionAccepted), string(gwv1.GatewayReasonAccepted))
 		g.resolveAddresses()
 		if !c.cond.ok() {
@@ -80,24 +85,22 @@ func (g *gateway) loopback() bool {
 func (s *state) build(g *gateway) {
 	if !g.accepted.ok() || g.class.policy == nil {
 		// No policy, no door: an Envoy with nothing.
-		s.out.Gateways[g.key] = &Gateway{Snapshot: &snapshot.Snapshot{Resources: map[snapshot.Key]*snapshot.Resource{}}}
+		s.out.Gateways[g.key] = &Gateway{Snapshot: g.snapshot}
 		return
 	}
-	b := &builder{state: s, gateway: g, hosts: map[string]map[string]*host{}}
-	owner := "Gateway " + g.key.String()
-	b.add(snapshot.ExtensionConfig, lock.JWTResource, lock.JWT(g.class.policy.usable()), owner)
-	b.add(snapshot.Cluster, lock.OriginalDst().GetName(), lock.OriginalDst(), owner)
-	b.listeners()
+	b := &builder{state: s, gateway: g, Editor: snapshot.Edit(g.snapshot)}
+	b.base()
 	b.leases()
 	b.routes()
-	s.out.Gateways[g.key] = &Gateway{Snapshot: &snapshot.Snapshot{Resources: g.resources}, LastDeadline: b.last,
+	g.snapshot = b.Snapshot()
+	s.out.Gateways[g.key] = &Gateway{Snapshot: g.snapshot, LastDeadline: b.last,
 		Unrecorded: g.class.policy.obj.Spec.Audit.OnFailure == v1alpha1.AuditDegrade}
 }
 
 // programmed reports whether Envoy has acknowledged the current version of a
 // resource of g, and if not why not.
 func (s *state) programmed(g *gateway, key snapshot.Key) (bool, string) {
-	r := g.resources[key]
+	r := g.snapshot.Get(key)
 	if r == nil {
 		return false, fmt.Sprintf("%s is not configured", key.Name)
 	}

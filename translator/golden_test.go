@@ -93,7 +93,8 @@ func xdsYAML(t *testing.T, out *Result) []byte {
 	all := map[string]map[string]any{}
 	for key, g := range out.Gateways {
 		m := map[string]any{}
-		for k, r := range g.Snapshot.Resources {
+		for r := range g.Snapshot.All() {
+			k := r.Key
 			body, err := r.Body.UnmarshalNew()
 			if err != nil {
 				t.Fatal(err)

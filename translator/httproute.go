@@ -12,6 +12,7 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/diff"
 )
 
 // route is an HTTPRoute with at least one parent of ours.
@@ -25,6 +26,9 @@ type route struct {
 	unsupported, violation string
 	resolved               condition
 	decision               *activation.Route
+	services               []types.NamespacedName // that its backendRefs name
+	scopes                 []*scope               // where it has its place
+	live                   condition              // as last told in its status
 }
 
 // parent is one parentRef to a Gateway of ours.
@@ -43,30 +47,116 @@ type attachment struct {
 
 func (r *route) owner() string { return "HTTPRoute " + r.key.String() }
 
-func (s *state) resolveRoutes() {
-	s.routes = map[types.NamespacedName]*route{}
-	for key, obj := range s.in.HTTPRoutes {
-		r := &route{key: key, obj: obj, role: obj.Labels[v1alpha1.RoleLabel]}
-		for _, ref := range obj.Spec.ParentRefs {
-			if g := s.parentGateway(key, ref); g != nil {
-				r.parents = append(r.parents, &parent{ref: ref, gateway: g})
+// resolveRoutes brings the routes up to date, or resolves all of them anew.
+func (s *state) resolveRoutes(anew bool) {
+	if s.routes == nil {
+		s.routes = map[types.NamespacedName]*route{}
+		s.users = map[types.NamespacedName]map[types.NamespacedName]bool{}
+	}
+	stale := s.staleRoutes()
+	if anew {
+		for key := range s.in.HTTPRoutes {
+			stale[key] = true
+		}
+		for key := range s.routes {
+			stale[key] = true
+		}
+	}
+	for key := range stale {
+		if old := s.routes[key]; old != nil {
+			s.takeOut(old)
+		}
+		if obj := s.in.HTTPRoutes[key]; obj != nil {
+			if r := s.resolveRoute(key, obj); r != nil {
+				s.putIn(r)
 			}
 		}
-		if len(r.parents) == 0 {
-			continue // not ours
-		}
-		s.resolveRules(r)
-		for _, p := range r.parents {
-			s.attach(r, p)
-		}
-		r.violation = r.scopeViolation()
-		for _, p := range r.parents {
-			s.acceptParent(r, p)
-		}
-		s.routes[key] = r
+		s.touched[key] = true
 	}
-	for _, r := range s.routes {
-		r.decision = s.decisionRoute(r)
+}
+
+// staleRoutes are those of which something that they are made of has changed.
+func (s *state) staleRoutes() map[types.NamespacedName]bool {
+	stale := map[types.NamespacedName]bool{}
+	for key := range diff.Keys(s.was.HTTPRoutes, s.in.HTTPRoutes) {
+		stale[key] = true
+	}
+	touch := func(service types.NamespacedName) {
+		for key := range s.users[service] {
+			stale[key] = true
+		}
+	}
+	for key := range diff.Keys(s.was.Services, s.in.Services) {
+		touch(key)
+	}
+	s.indexEndpoints(touch)
+	return stale
+}
+
+// resolveRoute is nil for a route that is not ours.
+func (s *state) resolveRoute(key types.NamespacedName, obj *gwv1.HTTPRoute) *route {
+	r := &route{key: key, obj: obj, role: obj.Labels[v1alpha1.RoleLabel]}
+	for _, ref := range obj.Spec.ParentRefs {
+		if g := s.parentGateway(key, ref); g != nil {
+			r.parents = append(r.parents, &parent{ref: ref, gateway: g})
+		}
+	}
+	if len(r.parents) == 0 {
+		return nil
+	}
+	s.resolveRules(r)
+	for _, p := range r.parents {
+		s.attach(r, p)
+	}
+	r.violation = r.scopeViolation()
+	for _, p := range r.parents {
+		p.judge(r)
+	}
+	r.decision = s.decisionRoute(r)
+	return r
+}
+
+// putIn adds a route to whatever counts and finds it.
+func (s *state) putIn(r *route) {
+	s.routes[r.key] = r
+	for _, svc := range r.services {
+		if s.users[svc] == nil {
+			s.users[svc] = map[types.NamespacedName]bool{}
+		}
+		s.users[svc][r.key] = true
+	}
+	r.count(1)
+	for _, p := range r.parents {
+		if p.placed() {
+			s.place(r, p)
+		}
+	}
+}
+
+// takeOut undoes putIn.
+func (s *state) takeOut(r *route) {
+	delete(s.routes, r.key)
+	for _, svc := range r.services {
+		if delete(s.users[svc], r.key); len(s.users[svc]) == 0 {
+			delete(s.users, svc)
+		}
+	}
+	r.count(-1)
+	for _, sc := range r.scopes {
+		sc.remove(r)
+		s.scopes[sc] = true
+	}
+}
+
+// count adds n to the attached routes of r's listeners.
+func (r *route) count(n int32) {
+	for _, p := range r.parents {
+		if !p.accepted.ok() {
+			continue
+		}
+		for _, a := range p.attached {
+			a.listener.attached += n
+		}
 	}
 }
 
@@ -116,19 +206,14 @@ func (s *state) attach(r *route, p *parent) {
 	}
 }
 
-// acceptParent adds what is wrong with the route itself.
-func (s *state) acceptParent(r *route, p *parent) {
+// judge adds what is wrong with the route itself.
+func (p *parent) judge(r *route) {
 	switch {
 	case !p.accepted.ok():
 	case r.unsupported != "":
 		p.accepted = no(string(gwv1.RouteConditionAccepted), string(gwv1.RouteReasonUnsupportedValue), r.unsupported)
 	case r.violation != "":
 		p.accepted = no(string(gwv1.RouteConditionAccepted), "ScopeViolation", r.violation)
-	}
-	if p.accepted.ok() {
-		for _, a := range p.attached {
-			a.listener.attached++
-		}
 	}
 }
 
@@ -232,13 +317,10 @@ func (r *route) urls(ru *rule) []string {
 	return out
 }
 
-// sortedRoutes fixes the order in which routes compete: the older first, then by
-// name.
-func (s *state) sortedRoutes() []*route {
-	return slices.SortedFunc(maps.Values(s.routes), func(a, b *route) int {
-		return cmp.Or(
-			a.obj.CreationTimestamp.Compare(b.obj.CreationTimestamp.Time),
-			cmp.Compare(a.key.Namespace, b.key.Namespace),
-			cmp.Compare(a.key.Name, b.key.Name))
-	})
+// before reports in which order routes compete: the older first, then by name.
+func (r *route) before(o *route) int {
+	return cmp.Or(
+		r.obj.CreationTimestamp.Compare(o.obj.CreationTimestamp.Time),
+		cmp.Compare(r.key.Namespace, o.key.Namespace),
+		cmp.Compare(r.key.Name, o.key.Name))
 }

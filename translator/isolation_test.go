@@ -18,11 +18,11 @@ func TestAnExactListenerHasItsHostAlone(t *testing.T) {
 		l.gateway, l.spec = g, &gwv1.Listener{Protocol: gwv1.HTTPProtocolType, Port: 80}
 		l.accepted, l.conflicted = yes("", ""), no("", "", "")
 	}
-	b := &builder{gateway: g}
+
 	for host, want := range map[string]*listener{
 		"a.ex.test": exact, "ab.ex.test": wild, "x.b.ex.test": longer, "*.b.ex.test": longer, "*.ex.test": wild, "other.test": g.listeners[0],
 	} {
-		if got := b.mostSpecific(g.listeners[0], host); got != want {
+		if got := g.mostSpecific(g.listeners[0], host); got != want {
 			t.Errorf("%s belongs to listener %q, want %q", host, got.hostname, want.hostname)
 		}
 	}

@@ -42,7 +42,8 @@ func checkLocked(t fataler, snap *snapshot.Snapshot, now time.Time) {
 	t.Helper()
 	leases := map[string]time.Time{}
 	jwt := false
-	for k, r := range snap.Resources {
+	for r := range snap.All() {
+		k := r.Key
 		switch k.Type {
 		case snapshot.Listener:
 			l := mustUnpack(t, r.Body, &listenerv3.Listener{})
@@ -58,7 +59,8 @@ func checkLocked(t fataler, snap *snapshot.Snapshot, now time.Time) {
 			jwt = true
 		}
 	}
-	for k, r := range snap.Resources {
+	for r := range snap.All() {
+		k := r.Key
 		switch k.Type {
 		case snapshot.Cluster:
 			checkCluster(t, mustUnpack(t, r.Body, &clusterv3.Cluster{}), leases, now)
@@ -218,10 +220,10 @@ func checkRoute(t fataler, r *routev3.Route, snap *snapshot.Snapshot, now time.T
 		}
 	}
 	for _, c := range clusters {
-		if c == lock.NoCluster && snap.Resources[snapshot.Key{Type: snapshot.Cluster, Name: c}] == nil {
+		if c == lock.NoCluster && snap.Get(snapshot.Key{Type: snapshot.Cluster, Name: c}) == nil {
 			continue // the share of a backend that cannot be resolved
 		}
-		if c != "" && (!strings.HasPrefix(c, "open/") || snap.Resources[snapshot.Key{Type: snapshot.Cluster, Name: c}] == nil) {
+		if c != "" && (!strings.HasPrefix(c, "open/") || snap.Get(snapshot.Key{Type: snapshot.Cluster, Name: c}) == nil) {
 			t.Fatalf("route %s goes to cluster %q", r.GetName(), c)
 		}
 	}

@@ -45,7 +45,7 @@ func TestPlainHTTPStaysOnLoopbackUnlessThePolicyAllowsIt(t *testing.T) {
 					told = cond
 				}
 			}
-			bound := out.Gateways[key("door")].Snapshot.Resources[snapshot.Key{Type: snapshot.Listener, Name: "port/8080"}] != nil
+			bound := out.Gateways[key("door")].Snapshot.Get(snapshot.Key{Type: snapshot.Listener, Name: "port/8080"}) != nil
 			phase := out.Statuses.Activations[key("inc-1")].Phase
 			if bound != c.served || (told.Status == metav1.ConditionTrue) != c.served || (phase == v1alpha1.PhaseLive) != c.served {
 				t.Errorf("bound %t, Accepted %s %q, activation %s; want served: %t", bound, told.Status, told.Message, phase, c.served)

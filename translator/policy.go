@@ -31,6 +31,7 @@ type issuer struct {
 
 func (s *state) resolvePolicies() {
 	s.policies = make(map[string]*policy, len(s.in.Policies))
+	s.issuers = make(map[string][]IssuerKeys, len(s.in.Policies))
 	for name, obj := range s.in.Policies {
 		p := &policy{obj: obj, issuers: map[string]*issuer{}}
 		for i := range obj.Spec.Issuers {
@@ -45,7 +46,7 @@ func (s *state) resolvePolicies() {
 				iss.jwks, known.Keys = set.Envoy(), len(set.Keys())
 				known.Digest = activation.Digest(iss.jwks)
 			}
-			s.out.Issuers[name] = append(s.out.Issuers[name], known)
+			s.issuers[name] = append(s.issuers[name], known)
 			p.issuers[spec.Name] = iss
 		}
 		p.decision = &activation.Policy{Name: name, Spec: obj.Spec, Usable: func(name string) bool {
@@ -104,9 +105,12 @@ func (s *state) remoteKeys(key jwks.Key, uri string) (*jwks.Set, error) {
 	case res.Set == nil:
 		return nil, fmt.Errorf("jwks.remote: %s was not fetched yet", uri)
 	case !s.in.Now.Before(res.Expires):
+		s.since = later(s.since, res.Expires)
 		return nil, fmt.Errorf("jwks.remote: the last good answer of %s is older than maxStale", uri)
 	}
-	s.wake(res.Expires)
+	if s.until.IsZero() || res.Expires.Before(s.until) {
+		s.until = res.Expires
+	}
 	return res.Set, nil
 }
 

@@ -261,7 +261,8 @@ func checkWindows(t *rapid.T, in *Input, out *Result) int {
 	t.Helper()
 	open := 0
 	for _, g := range out.Gateways {
-		for k, r := range g.Snapshot.Resources {
+		for r := range g.Snapshot.All() {
+			k := r.Key
 			if k.Type != snapshot.Route {
 				continue
 			}

@@ -62,13 +62,13 @@ func TestARedirectHasALease(t *testing.T) {
 		opening = target.Openings["failover"]
 	}
 	lease := snapshot.Key{Type: snapshot.Listener, Name: lock.LeaseName(opening)}
-	if r := snap.Resources[lease]; r == nil || !r.Expires.Equal(w.Deadline) {
+	if r := snap.Get(lease); r == nil || !r.Expires.Equal(w.Deadline) {
 		t.Fatalf("lease %v, want one until %v", r, w.Deadline)
 	}
-	if cluster := (snapshot.Key{Type: snapshot.Cluster, Name: lock.ClusterName(opening, 0)}); snap.Resources[cluster] != nil {
+	if cluster := (snapshot.Key{Type: snapshot.Cluster, Name: lock.ClusterName(opening, 0)}); snap.Get(cluster) != nil {
 		t.Errorf("a redirect has %s", cluster.Name)
 	}
-	rc := snap.Resources[snapshot.Key{Type: snapshot.Route, Name: "http-8080|db.example.com"}]
+	rc := snap.Get(snapshot.Key{Type: snapshot.Route, Name: "http-8080|db.example.com"})
 	if !slices.Contains(rc.Needs, lease) {
 		t.Errorf("the route needs %v, not its lease", rc.Needs)
 	}
@@ -85,7 +85,7 @@ func TestARedirectHasALease(t *testing.T) {
 
 	in.Now = w.Deadline
 	snap = settle(t, in, nil).Gateways[key("door")].Snapshot
-	if snap.Resources[lease] != nil {
+	if snap.Get(lease) != nil {
 		t.Error("the lease is still there at the deadline")
 	}
 	checkLocked(t, snap, w.Deadline)

@@ -14,10 +14,7 @@ type reference struct {
 
 // granted reports whether a ReferenceGrant in the target's namespace permits r.
 func (s *state) granted(r reference) bool {
-	for key, grant := range s.in.ReferenceGrants {
-		if key.Namespace != r.to.Namespace {
-			continue
-		}
+	for _, grant := range s.grants[r.to.Namespace] {
 		from, to := false, false
 		for _, f := range grant.Spec.From {
 			from = from || string(f.Group) == gwv1.GroupName && string(f.Kind) == r.fromKind && string(f.Namespace) == r.fromNamespace

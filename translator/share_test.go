@@ -39,7 +39,7 @@ func TestABackendThatIsMissingBreaksItsOwnShareOnly(t *testing.T) {
 			out := settle(t, in, nil)
 			snap := out.Gateways[key("door")].Snapshot
 			checkLocked(t, snap, epoch)
-			rc := snap.Resources[snapshot.Key{Type: snapshot.Route, Name: "http-8080|db.example.com"}]
+			rc := snap.Get(snapshot.Key{Type: snapshot.Route, Name: "http-8080|db.example.com"})
 			var got string
 			for _, r := range mustUnpack(t, rc.Body, &routev3.RouteConfiguration{}).GetVirtualHosts()[0].GetRoutes() {
 				if strings.HasPrefix(r.GetName(), "pay/db/failover/") {

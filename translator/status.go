@@ -2,10 +2,13 @@ package translator
 
 import (
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
@@ -15,18 +18,56 @@ import (
 )
 
 func (s *state) writeStatuses() {
+	st := &s.out.Statuses
+	st.Policies = make(map[string]v1alpha1.EmergencyPolicyStatus, len(s.policies))
+	st.GatewayClasses = make(map[string]gwv1.GatewayClassStatus, len(s.classes))
+	st.Gateways = make(map[types.NamespacedName]gwv1.GatewayStatus, len(s.gateways))
 	for name, p := range s.policies {
-		s.out.Statuses.Policies[name] = p.status(s.in.AuditFailing)
+		st.Policies[name] = p.status(s.in.AuditFailing)
 	}
 	for name, c := range s.classes {
-		s.out.Statuses.GatewayClasses[name] = gwv1.GatewayClassStatus{Conditions: conditionsAt(c.obj.Generation, c.cond)}
+		st.GatewayClasses[name] = gwv1.GatewayClassStatus{Conditions: conditionsAt(c.obj.Generation, c.cond)}
 	}
 	for _, g := range s.gateways {
-		s.out.Statuses.Gateways[g.key] = s.gatewayStatus(g)
+		st.Gateways[g.key] = s.gatewayStatus(g)
 	}
-	for key, r := range s.routes {
-		s.out.Statuses.HTTPRoutes[key] = s.routeStatus(r)
+	s.writeRouteStatuses()
+}
+
+// writeRouteStatuses writes those that may be others now: of routes that were
+// resolved anew, and of those that are or were more than dormant.
+func (s *state) writeRouteStatuses() {
+	look := s.touched
+	for _, keys := range []iter.Seq[types.NamespacedName]{maps.Keys(s.lively), maps.Keys(s.excluded), maps.Keys(s.plan.Withheld)} {
+		for key := range keys {
+			look[key] = true
+		}
 	}
+	for wk := range s.plan.Windows {
+		look[wk.Route] = true
+	}
+	s.lively = map[types.NamespacedName]bool{}
+	copied := false
+	for key := range look {
+		r := s.routes[key]
+		if r == nil {
+			if _, there := s.known[key]; there {
+				delete(edit(&s.known, &copied), key)
+			}
+			continue
+		}
+		was := r.live
+		if r.live = s.routeLive(r); r.live.reason != dormant {
+			s.lively[key] = true
+		}
+		if r.live != was {
+			edit(&s.known, &copied)[key] = routeStatus(r)
+		}
+	}
+	if s.known == nil {
+		s.known = map[types.NamespacedName]gwv1.HTTPRouteStatus{}
+	}
+	s.out.Statuses.HTTPRoutes = s.known
 }
 
 func (p *policy) status(auditFailing string) v1alpha1.EmergencyPolicyStatus {
@@ -114,14 +155,13 @@ func (s *state) listens(l *listener) (bool, string) {
 	return true, ""
 }
 
-func (s *state) routeStatus(r *route) gwv1.HTTPRouteStatus {
+func routeStatus(r *route) gwv1.HTTPRouteStatus {
 	out := gwv1.HTTPRouteStatus{}
-	live := s.routeLive(r)
 	for _, p := range r.parents {
 		out.Parents = append(out.Parents, gwv1.RouteParentStatus{
 			ParentRef:      p.ref,
 			ControllerName: v1alpha1.ControllerName,
-			Conditions:     conditionsAt(r.obj.Generation, p.accepted, r.resolved, live),
+			Conditions:     conditionsAt(r.obj.Generation, p.accepted, r.resolved, r.live),
 		})
 	}
 	return out
@@ -146,14 +186,17 @@ func (s *state) remarks(r *route) string {
 			}
 		}
 	}
-	out = append(out, s.shadows[r.key]...)
+	out = append(out, r.shadows()...)
 	slices.Sort(out)
 	return strings.Join(slices.Compact(out), "; ")
 }
 
+// dormant is the reason of a route that nothing is said of.
+const dormant = "Dormant"
+
 // routeLive says whether any rule of the route is served, and if none why.
 func (s *state) routeLive(r *route) condition {
-	dormant := no(v1alpha1.ConditionRouteLive, "Dormant", "no Activation is open for this route")
+	still := no(v1alpha1.ConditionRouteLive, dormant, "no Activation is open for this route")
 	for _, ru := range r.rules {
 		wk := activation.WindowKey{Route: r.key, Rule: ru.key}
 		w := s.plan.Windows[wk]
@@ -161,7 +204,7 @@ func (s *state) routeLive(r *route) condition {
 			continue
 		}
 		if ok, why := s.served(wk, w); !ok {
-			dormant.reason, dormant.message = activation.ReasonOpening, why
+			still.reason, still.message = activation.ReasonOpening, why
 			continue
 		}
 		live := condition{v1alpha1.ConditionRouteLive, metav1.ConditionTrue, "Live",
@@ -172,13 +215,25 @@ func (s *state) routeLive(r *route) condition {
 		return live
 	}
 	if b, withheld := s.plan.Withheld[r.key]; withheld {
-		dormant.reason, dormant.message = b.Reason, b.Message
+		still.reason, still.message = b.Reason, b.Message
 	}
 	if why := s.excluded[r.key]; why != "" {
-		dormant.reason, dormant.message = "RefusedByEnvoy", why
+		still.reason, still.message = "RefusedByEnvoy", why
 	}
 	if b := r.decision.Blocked; b.Reason != "" {
-		dormant.reason, dormant.message = b.Reason, b.Message
+		still.reason, still.message = b.Reason, b.Message
 	}
-	return dormant
+	return still
+}
+
+// edit returns a map that may be changed: the first time it is copied, because it
+// was published.
+func edit[K comparable, V any](m *map[K]V, copied *bool) map[K]V {
+	if !*copied {
+		*copied = true
+		if *m = maps.Clone(*m); *m == nil {
+			*m = map[K]V{}
+		}
+	}
+	return *m
 }

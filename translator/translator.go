@@ -107,47 +107,61 @@ type Result struct {
 	Next time.Time
 }
 
-// state is one translation in progress: each step reads what the steps before
-// it have left, and nothing else.
+// Translator translates again and again. It remembers its last translation and
+// does anew what depends on something that is another now, so that a change of one
+// route among thousands costs what that route costs. Its answers are those of
+// Translate. It is not for concurrent use. The maps and objects of an Input must
+// not change after they were handed over: the same pointer is taken for the same
+// content.
+type Translator struct{ state state }
+
+// Translate does it all, remembering what comes of it.
+func (t *Translator) Translate(in Input) *Result { return t.state.translate(in) }
+
+// Translate does it all, from nothing.
+func Translate(in Input) *Result { return new(Translator).Translate(in) }
+
+// state is what a translation leaves to the next, and one in progress: each step
+// reads what the steps before it have left, and nothing else.
 type state struct {
+	// Kept. Every field is made of in alone; what is not stale needs no work.
+	frame
+	routes map[types.NamespacedName]*route
+	slices map[types.NamespacedName][]*discoveryv1.EndpointSlice  // by Service
+	users  map[types.NamespacedName]map[types.NamespacedName]bool // of a Service: the routes that name it
+	watch  map[*scope]bool                                        // open, or refused by Envoy, when last looked at
+	lively map[types.NamespacedName]bool                          // routes whose status said so
+	known  map[types.NamespacedName]gwv1.HTTPRouteStatus          // published: copied before a change
+	was    Input                                                  // of the translation before
+
+	// Of this translation.
 	in       Input
-	policies map[string]*policy
-	classes  map[string]*class
-	gateways []*gateway
-	routes   map[types.NamespacedName]*route
-	slices   map[types.NamespacedName][]*discoveryv1.EndpointSlice
+	touched  map[types.NamespacedName]bool // routes that were resolved anew
+	scopes   map[*scope]bool               // to look at
 	plan     *activation.Plan
-	excluded map[types.NamespacedName]string   // routes that Envoy refused, and why
-	shadows  map[types.NamespacedName][]string // matches that an equal one of another route comes before
+	excluded map[types.NamespacedName]string // routes that Envoy refused, and why
 	out      *Result
 }
 
-// Translate does it all.
-func Translate(in Input) *Result {
-	s := &state{in: in, excluded: map[types.NamespacedName]string{}, shadows: map[types.NamespacedName][]string{}, out: &Result{
-		Gateways: map[types.NamespacedName]*Gateway{},
-		Issuers:  map[string][]IssuerKeys{},
-		Statuses: Statuses{
-			GatewayClasses: map[string]gwv1.GatewayClassStatus{},
-			Gateways:       map[types.NamespacedName]gwv1.GatewayStatus{},
-			HTTPRoutes:     map[types.NamespacedName]gwv1.HTTPRouteStatus{},
-			Policies:       map[string]v1alpha1.EmergencyPolicyStatus{},
-		},
-	}}
-	s.resolvePolicies()
-	s.resolveClasses()
-	s.resolveGateways()
-	s.indexEndpoints()
-	s.resolveRoutes()
+func (s *state) translate(in Input) *Result {
+	s.in, s.touched, s.scopes = in, map[types.NamespacedName]bool{}, map[*scope]bool{}
+	s.excluded = map[types.NamespacedName]string{}
+	s.out = &Result{Gateways: make(map[types.NamespacedName]*Gateway, len(s.gateways))}
+	anew := s.resolveFrame()
+	s.wake(s.until)
+	s.resolveRoutes(anew)
 	s.decide()
+	s.findScopes()
 	for _, g := range s.gateways {
 		s.build(g)
 	}
 	s.out.Statuses.Activations = s.plan.Complete(s.served)
 	s.out.Facts = s.plan.Facts
 	s.out.Records = s.plan.Records()
+	s.out.Issuers = s.issuers
 	s.wake(s.plan.Next)
 	s.writeStatuses()
+	s.was = in
 	return s.out
 }
 

@@ -1,6 +1,8 @@
 package translator
 
 import (
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,19 +20,25 @@ type fakeEnvoy struct {
 	// refuse says why a resource is refused, whatever its version; "" takes it.
 	refuse  func(*snapshot.Resource) string
 	answers map[string]string
+	// refusing are the keys of which a version was refused.
+	refusing map[snapshot.Key]bool
 }
 
 // take is what happens when the snapshot reaches Envoy.
 func (e *fakeEnvoy) take(s *snapshot.Snapshot) {
 	e.got = s
 	if e.answers == nil {
-		e.answers = map[string]string{}
+		e.answers, e.refusing = map[string]string{}, map[snapshot.Key]bool{}
 	}
-	for k, r := range s.Resources {
+	for r := range s.All() {
+		k := r.Key
 		if k.Type == snapshot.Route {
 			e.answers[r.Version] = ""
 			if e.refuse != nil {
 				e.answers[r.Version] = e.refuse(r)
+			}
+			if e.answers[r.Version] != "" {
+				e.refusing[k] = true
 			}
 		}
 	}
@@ -41,20 +49,24 @@ func (e *fakeEnvoy) Tried(_ snapshot.Key, version string) (bool, string) {
 	return answered, refused
 }
 
+func (e *fakeEnvoy) Refused() []snapshot.Key {
+	return slices.Collect(maps.Keys(e.refusing))
+}
+
 func (e *fakeEnvoy) Connected() bool { return true }
 
 func (e *fakeEnvoy) Acked(k snapshot.Key) string {
-	if e.got == nil || e.got.Resources[k] == nil || e.reject[k] != "" || e.answers[e.got.Resources[k].Version] != "" {
+	if e.got == nil || e.got.Get(k) == nil || e.reject[k] != "" || e.answers[e.got.Get(k).Version] != "" {
 		return ""
 	}
-	return e.got.Resources[k].Version
+	return e.got.Get(k).Version
 }
 
 func (e *fakeEnvoy) Rejected(k snapshot.Key) (string, string) {
-	if e.got == nil || e.got.Resources[k] == nil || e.reject[k] == "" {
+	if e.got == nil || e.got.Get(k) == nil || e.reject[k] == "" {
 		return "", ""
 	}
-	return e.got.Resources[k].Version, e.reject[k]
+	return e.got.Get(k).Version, e.reject[k]
 }
 
 // settle translates until nothing changes, as the serve loop does: facts come
@@ -96,11 +108,12 @@ func settleWith(t testing.TB, in *Input, newEnvoy func() *fakeEnvoy) *Result {
 }
 
 func sameVersions(a, b *snapshot.Snapshot) bool {
-	if len(a.Resources) != len(b.Resources) {
+	if a.Len() != b.Len() {
 		return false
 	}
-	for k, r := range a.Resources {
-		if b.Resources[k] == nil || b.Resources[k].Version != r.Version {
+	for r := range a.All() {
+		k := r.Key
+		if b.Get(k) == nil || b.Get(k).Version != r.Version {
 			return false
 		}
 	}

@@ -120,10 +120,8 @@ func (s *stream) refused(resp *response, it item, reason string) {
 }
 
 func (s *stream) owner(it item) string {
-	if s.want != nil {
-		if r := s.want.Resources[it.key]; r != nil {
-			return r.Owner
-		}
+	if r := s.want.Get(it.key); r != nil {
+		return r.Owner
 	}
 	return ""
 }

@@ -1,6 +1,8 @@
 package xds
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -40,6 +42,12 @@ func (v *view) tried(k snapshot.Key, version, refused string) {
 		delete(a.refused, a.versions[0])
 		a.versions = a.versions[1:]
 	}
+	delete(v.refusing, k)
+	for _, why := range a.refused {
+		if why != "" {
+			v.refusing[k] = struct{}{}
+		}
+	}
 	v.changed = true
 }
 
@@ -51,12 +59,13 @@ type view struct {
 	acked    map[snapshot.Key]string
 	rejected map[snapshot.Key]rejection
 	answers  map[snapshot.Key]*answers // of RouteConfigurations
+	refusing keySet                    // of answers, those with a refusal among them
 	gone     keySet                    // of acked, those whose removal was sent
 	changed  bool                      // since the last takeChanged
 }
 
 func newView() *view {
-	return &view{acked: map[snapshot.Key]string{}, rejected: map[snapshot.Key]rejection{}, answers: map[snapshot.Key]*answers{}, gone: keySet{}}
+	return &view{acked: map[snapshot.Key]string{}, rejected: map[snapshot.Key]rejection{}, answers: map[snapshot.Key]*answers{}, refusing: keySet{}, gone: keySet{}}
 }
 
 // setAcked records the acknowledged version of k, "" for none.
@@ -144,7 +153,7 @@ func (d delivery) Acked(k snapshot.Key) string {
 	}
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	if _, gone := v.gone[k]; gone && want != nil && want.Resources[k] != nil {
+	if _, gone := v.gone[k]; gone && want.Get(k) != nil {
 		return ""
 	}
 	return v.acked[k]
@@ -177,6 +186,17 @@ func (d delivery) Tried(k snapshot.Key, version string) (answered bool, refused 
 	}
 	refused, answered = a.refused[version]
 	return answered, refused
+}
+
+// Refused implements snapshot.Delivery.
+func (d delivery) Refused() []snapshot.Key {
+	v, _ := d.view()
+	if v == nil {
+		return nil
+	}
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return slices.Collect(maps.Keys(v.refusing))
 }
 
 // bound makes foreign words fit for statuses, logs and terminals: at most

@@ -175,7 +175,8 @@ func (r *rig) until(what string, cond func(snapshot.Delivery) bool) {
 func (r *rig) untilAcked(s *snapshot.Snapshot) {
 	r.t.Helper()
 	r.until("all ACKs", func(d snapshot.Delivery) bool {
-		for k, want := range s.Resources {
+		for want := range s.All() {
+			k := want.Key
 			if d.Acked(k) != want.Version {
 				return false
 			}

@@ -89,9 +89,8 @@ func TestEnvoyServesTheGoodClustersBesidesABadOne(t *testing.T) {
 	}
 	s := snap(rs...)
 	bad := r.fromYAML(host(4), &clusterv3.Cluster{}, strings.Replace(openClusterYAML, "connect_timeout: 1s", "connect_timeout: -1s", 1))
-	good := s.Resources[bad.Key]
-	s.Resources[bad.Key] = bad
-	r.server.Set(nodeID, s)
+	good := s.Get(bad.Key)
+	r.server.Set(nodeID, with(s, bad))
 	r.startEnvoy()
 	for i := range 10 {
 		if i != 4 {
@@ -111,8 +110,7 @@ func TestEnvoyServesTheGoodClustersBesidesABadOne(t *testing.T) {
 	if got := r.get(host(4)); got != 404 {
 		t.Errorf("the bad one answers %d", got)
 	}
-	fixed := snap(rs...)
-	fixed.Resources[bad.Key] = good
+	fixed := with(snap(rs...), good)
 	r.server.Set(nodeID, fixed)
 	r.untilStatus(host(4), 200)
 	r.untilAcked(fixed)
@@ -141,13 +139,7 @@ func TestEnvoyOpensRoutesWithoutA503(t *testing.T) {
 			if i%2 == 0 {
 				r.untilStatus(host(i), 404)
 			}
-			next := snap()
-			for k, x := range s.Resources {
-				next.Resources[k] = x
-			}
-			for _, x := range r.opened(host(i), far) {
-				next.Resources[x.Key] = x
-			}
+			next := with(s, r.opened(host(i), far)...)
 			start := time.Now()
 			r.server.Set(nodeID, next)
 			for code, count := range r.untilStatus(host(i), 200) {
@@ -340,7 +332,8 @@ func TestAStartingEnvoyIsSentEverythingOnce(t *testing.T) {
 	r.untilStatus("a.test", 404)
 	r.untilAcked(s)
 	want := map[string]uint64{}
-	for k := range s.Resources {
+	for r := range s.All() {
+		k := r.Key
 		want[k.Type]++
 	}
 	for typ, c := range r.server.Stats().Types {

@@ -369,7 +369,8 @@ func equalLog(t *testing.T, got []string, want ...string) {
 // matches reports how what e holds differs from the snapshot, "" if it does not.
 func (e *fakeEnvoy) matches(s *snapshot.Snapshot) string {
 	want := map[snapshot.Key]string{}
-	for k, r := range s.Resources {
+	for r := range s.All() {
+		k := r.Key
 		e.mu.Lock()
 		asked := !named(k.Type) || e.named[k]
 		e.mu.Unlock()

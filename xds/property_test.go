@@ -95,7 +95,8 @@ func (w world) snapshot(now time.Time) *snapshot.Snapshot {
 func (th *theatre) set(w world) {
 	th.want = w.snapshot(time.Now())
 	th.e.mu.Lock()
-	for k, r := range th.want.Resources {
+	for r := range th.want.All() {
+		k := r.Key
 		th.e.need[k] = r.Needs
 	}
 	th.e.mu.Unlock()
@@ -106,7 +107,7 @@ func (th *theatre) set(w world) {
 	}
 	// Closings wait for nothing: whatever Envoy withholds, they have arrived.
 	for k := range th.e.all() {
-		if k.Type == snapshot.Listener && th.want.Resources[k] == nil {
+		if k.Type == snapshot.Listener && th.want.Get(k) == nil {
 			th.t.Errorf("%v was withdrawn and is still there", k)
 		}
 	}
@@ -198,7 +199,8 @@ func play(t *testing.T, steps []step, last world) (problem string) {
 // settled compares Envoy and Delivery with the snapshot once all is at rest.
 func settled(th *theatre) (problems []string) {
 	d := th.server.Delivery(nodeID)
-	for k, r := range th.want.Resources {
+	for r := range th.want.All() {
+		k := r.Key
 		if !r.Expires.IsZero() && !time.Now().Before(r.Expires) {
 			continue
 		}
@@ -220,7 +222,7 @@ func settled(th *theatre) (problems []string) {
 		}
 	}
 	for k := range th.e.all() {
-		if th.want.Resources[k] == nil {
+		if th.want.Get(k) == nil {
 			problems = append(problems, fmt.Sprintf("%v is still there", k))
 		}
 	}
@@ -229,7 +231,7 @@ func settled(th *theatre) (problems []string) {
 
 // hopelessIn tells, from the snapshot alone, whether k is bad or needs what is.
 func hopelessIn(s *snapshot.Snapshot, k snapshot.Key, depth int) bool {
-	r := s.Resources[k]
+	r := s.Get(k)
 	if r == nil || !r.Expires.IsZero() && !time.Now().Before(r.Expires) || isBad(r.Body.GetValue(), badMark) {
 		return true
 	}

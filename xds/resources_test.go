@@ -46,11 +46,16 @@ func leaseOf(name string, expires time.Time, needs ...snapshot.Key) *snapshot.Re
 }
 
 func snap(rs ...*snapshot.Resource) *snapshot.Snapshot {
-	s := &snapshot.Snapshot{Resources: map[snapshot.Key]*snapshot.Resource{}}
+	return snapshot.Of(rs...)
+}
+
+// with is s with more or other resources.
+func with(s *snapshot.Snapshot, rs ...*snapshot.Resource) *snapshot.Snapshot {
+	e := snapshot.Edit(s)
 	for _, r := range rs {
-		s.Resources[r.Key] = r
+		e.Put(r)
 	}
-	return s
+	return e.Snapshot()
 }
 
 func key(typ, name string) snapshot.Key { return snapshot.Key{Type: typ, Name: name} }

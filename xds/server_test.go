@@ -235,7 +235,7 @@ func TestASlowEnvoyBlocksNobody(t *testing.T) {
 		}
 		var last string
 		n := 0
-		for want := l.server.wanted(nodeID).Resources[cA].Version; last != want; n++ {
+		for want := l.server.wanted(nodeID).Get(cA).Version; last != want; n++ {
 			m, err := st.Recv()
 			if err != nil {
 				t.Fatal(err)
@@ -368,7 +368,8 @@ func books(s *stream) string {
 		all[k] = struct{}{}
 	}
 	if s.want != nil {
-		for k := range s.want.Resources {
+		for r := range s.want.All() {
+			k := r.Key
 			all[k] = struct{}{}
 		}
 	}

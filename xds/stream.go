@@ -49,6 +49,7 @@ type stream struct {
 	inflight map[string]*response       // by nonce
 	seq      uint64                     // of the last response
 	due      []deadline                 // ends of waits, in order
+	leases   keySet                     // of want, those that end by themselves
 }
 
 type keySet map[snapshot.Key]struct{}
@@ -89,7 +90,7 @@ func newStream(v *view, c *counters, log *slog.Logger, ackTimeout time.Duration)
 	s := &stream{
 		view: v, stats: c, log: log, ackTimeout: ackTimeout,
 		subs: map[string]*subscription{}, held: map[snapshot.Key]*held{},
-		dirty: keySet{}, queued: map[snapshot.Key]int{},
+		dirty: keySet{}, leases: keySet{}, queued: map[snapshot.Key]int{},
 		waiting: map[snapshot.Key]*wait{}, waiters: map[snapshot.Key]keySet{},
 		leaving: map[snapshot.Key]time.Time{}, inflight: map[string]*response{},
 	}
@@ -105,44 +106,33 @@ func (s *stream) set(snap *snapshot.Snapshot, now time.Time) {
 	if snap == s.want {
 		return
 	}
-	var old map[snapshot.Key]*snapshot.Resource
-	if s.want != nil {
-		old = s.want.Resources
-	}
-	if s.want == nil || snap == nil { // the node became known or unknown
+	old := s.want
+	if old == nil || snap == nil { // the node became known or unknown
 		for k := range s.held {
 			s.mark(k)
 		}
 	}
 	s.want = snap
-	var wanted map[snapshot.Key]*snapshot.Resource
-	if snap != nil {
-		wanted = snap.Resources
-	}
-	s.markChanges(old, wanted)
+	s.markChanges(old)
 	s.settle()
 }
 
-func (s *stream) markChanges(old, wanted map[snapshot.Key]*snapshot.Resource) {
-	kept := 0
-	for k, r := range wanted {
-		if r == nil {
-			continue
+// markChanges looks at what differs from old, and at leases that have ended.
+func (s *stream) markChanges(old *snapshot.Snapshot) {
+	for k := range s.want.Differences(old) {
+		was, is := old.Get(k), s.want.Get(k)
+		if is != nil && !is.Expires.IsZero() {
+			s.leases[k] = struct{}{}
+		} else {
+			delete(s.leases, k)
 		}
-		was := old[k]
-		if was != nil {
-			kept++
-		}
-		if !same(was, r) || s.ended(r) {
+		if !same(was, is) {
 			s.mark(k)
 			s.markWaiters(k)
 		}
 	}
-	if kept == len(old) {
-		return // nothing is gone
-	}
-	for k := range old {
-		if wanted[k] == nil {
+	for k := range s.leases {
+		if s.ended(s.want.Get(k)) {
 			s.mark(k)
 			s.markWaiters(k)
 		}
@@ -150,16 +140,13 @@ func (s *stream) markChanges(old, wanted map[snapshot.Key]*snapshot.Resource) {
 }
 
 func same(a, b *snapshot.Resource) bool {
-	return a == b || a != nil && a.Version == b.Version && a.Expires.Equal(b.Expires) && slices.Equal(a.Needs, b.Needs)
+	return a == b || a != nil && b != nil && a.Version == b.Version && a.Expires.Equal(b.Expires) && slices.Equal(a.Needs, b.Needs)
 }
 
 // wanted returns the resource that Envoy should have under k now, nil for none.
 // An ended lease is not wanted, whatever the snapshot says.
 func (s *stream) wanted(k snapshot.Key) *snapshot.Resource {
-	if s.want == nil {
-		return nil
-	}
-	r := s.want.Resources[k]
+	r := s.want.Get(k)
 	if r == nil || s.ended(r) {
 		return nil
 	}
@@ -253,9 +240,9 @@ func (s *stream) subscribeAll(typ string, sub *subscription) {
 	if s.want == nil {
 		return
 	}
-	for k := range s.want.Resources {
-		if k.Type == typ {
-			s.mark(k)
+	for r := range s.want.All() {
+		if r.Type == typ {
+			s.mark(r.Key)
 		}
 	}
 }
@@ -301,10 +288,10 @@ func (s *stream) unsubscribeAll(typ string, sub *subscription) {
 	}
 	// What waits for a resource that Envoy is not subscribed to any more and never
 	// got may be ready without it.
-	for k := range s.want.Resources {
-		if k.Type == typ && !s.subscribed(k) {
-			s.mark(k)
-			s.markWaiters(k)
+	for r := range s.want.All() {
+		if r.Type == typ && !s.subscribed(r.Key) {
+			s.mark(r.Key)
+			s.markWaiters(r.Key)
 		}
 	}
 }

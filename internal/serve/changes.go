@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"slices"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
@@ -55,25 +53,13 @@ func (l *loop) noteChanges(ctx context.Context, old, set *source.Set) {
 		}()
 		return
 	}
-	was, is := objects(old), objects(set)
 	r := configRecord{V: 1}
-	for _, key := range sortedObjects(was, is) {
-		before, now := was[key], is[key]
-		if before == now {
-			continue
-		}
+	for _, key := range changes(old, set) {
 		if len(r.Changes) == maxChanges {
 			r.More++
 			continue
 		}
-		c := configChange{Change: "changed", Object: objectName(key), Digest: digestObject(key, now), File: set.Origins[key].File, OwnerID: set.Origins[key].OwnerUID}
-		switch {
-		case before == nil:
-			c.Change = "added"
-		case now == nil:
-			c.Change, c.Digest, c.File, c.OwnerID = "removed", "", old.Origins[key].File, 0
-		}
-		r.Changes = append(r.Changes, c)
+		r.Changes = append(r.Changes, change(old, set, key))
 	}
 	if len(r.Changes) > 0 {
 		l.unwritten = append(l.unwritten, entry(audit.KindConfig, r))
@@ -81,10 +67,10 @@ func (l *loop) noteChanges(ctx context.Context, old, set *source.Set) {
 }
 
 func loaded(set *source.Set) configRecord {
-	all := objects(set)
+	all := changes(&source.Set{}, set)
 	h := sha256.New()
-	for _, key := range sortedObjects(all, nil) {
-		fmt.Fprintf(h, "%s %s\n", objectName(key), digestObject(key, all[key]))
+	for _, key := range all {
+		fmt.Fprintf(h, "%s %s\n", objectName(key), digestObject(key, set.Object(key)))
 	}
 	return configRecord{V: 1, Loaded: true, Objects: len(all), Digest: hex.EncodeToString(h.Sum(nil))}
 }
@@ -105,45 +91,26 @@ func digestObject(k source.ObjectKey, o any) string {
 	return activation.Digest(o)
 }
 
-func sortedObjects(a, b map[source.ObjectKey]any) []source.ObjectKey {
-	keys := make([]source.ObjectKey, 0, len(a))
-	for k := range a {
-		keys = append(keys, k)
+func change(old, set *source.Set, key source.ObjectKey) configChange {
+	before, now := old.Object(key), set.Object(key)
+	c := configChange{Change: "changed", Object: objectName(key), Digest: digestObject(key, now), File: set.Origins[key].File, OwnerID: set.Origins[key].OwnerUID}
+	switch {
+	case before == nil:
+		c.Change = "added"
+	case now == nil:
+		c.Change, c.Digest, c.File, c.OwnerID = "removed", "", old.Origins[key].File, 0
 	}
-	for k := range b {
-		if _, both := a[k]; !both {
-			keys = append(keys, k)
-		}
-	}
+	return c
+}
+
+// changes are the objects that differ between two sets, but for policies and
+// activations, sorted.
+func changes(old, set *source.Set) []source.ObjectKey {
+	keys := slices.DeleteFunc(set.Differences(old), func(k source.ObjectKey) bool {
+		return k.Kind == "EmergencyPolicy" || k.Kind == "Activation"
+	})
 	slices.SortFunc(keys, func(a, b source.ObjectKey) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	return keys
-}
-
-// objects of a set but for policies and activations, each a pointer.
-func objects(s *source.Set) map[source.ObjectKey]any {
-	out := map[source.ObjectKey]any{}
-	addNamed(out, "Namespace", s.Namespaces)
-	addNamed(out, "GatewayClass", s.GatewayClasses)
-	addObjects(out, "Gateway", s.Gateways)
-	addObjects(out, "HTTPRoute", s.HTTPRoutes)
-	addObjects(out, "ReferenceGrant", s.ReferenceGrants)
-	addObjects(out, "Service", s.Services)
-	addObjects(out, "EndpointSlice", s.EndpointSlices)
-	addObjects(out, "Secret", s.Secrets)
-	addObjects(out, "ConfigMap", s.ConfigMaps)
-	return out
-}
-
-func addNamed[T any](out map[source.ObjectKey]any, kind string, m map[string]*T) {
-	for name, o := range m {
-		out[source.ObjectKey{Kind: kind, Name: name}] = o
-	}
-}
-
-func addObjects[T any](out map[source.ObjectKey]any, kind string, m map[types.NamespacedName]*T) {
-	for key, o := range m {
-		out[source.ObjectKey{Kind: kind, Namespace: key.Namespace, Name: key.Name}] = o
-	}
 }

@@ -295,11 +295,14 @@ func (l *loop) seen() map[types.NamespacedName]time.Time {
 }
 
 // requesters says whom an Activation in a manifest comes from. The object's own
-// word for it is not taken.
-func requesters(set *source.Set) map[types.NamespacedName]string {
-	out := make(map[types.NamespacedName]string, len(set.Activations))
-	for key := range set.Activations {
-		o := set.Origins[source.ObjectKey{Kind: "Activation", Namespace: key.Namespace, Name: key.Name}]
+// word for it is not taken. Nobody asks twice for one that is on record.
+func (l *loop) requesters() map[types.NamespacedName]string {
+	out := map[types.NamespacedName]string{}
+	for key := range l.set.Activations {
+		if _, known := l.records[key]; known {
+			continue
+		}
+		o := l.set.Origins[source.ObjectKey{Kind: "Activation", Namespace: key.Namespace, Name: key.Name}]
 		out[key] = fmt.Sprintf("manifest:%s,uid=%d", o.File, o.OwnerUID)
 	}
 	return out

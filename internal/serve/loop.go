@@ -68,6 +68,7 @@ type loop struct {
 	doors       map[string]*door // by Gateway, also of those that are gone
 	replayed    uint64           // the last control entry of before this start
 	compared    bool             // the journal was compared with the audit log
+	translator  translator.Translator
 	result      *translator.Result
 	behind      time.Duration
 	looked      time.Time // when the clock was last looked at, by both its readings
@@ -194,7 +195,7 @@ func (l *loop) reconcile(ctx context.Context) {
 	l.behind = l.behindNow()
 	failing := l.failing()
 	l.turnAway(failing)
-	l.result = translator.Translate(l.input(failing))
+	l.result = l.translator.Translate(l.input(failing))
 	l.notePolicies()
 	l.sweep(ctx)
 	l.apply(ctx)
@@ -227,7 +228,7 @@ func (l *loop) input(failing string) translator.Input {
 		ClockBehind: l.behind,
 		FirstStart:  !l.started && (l.journal.First() || l.forgetful),
 		Seen:        l.seen(),
-		RequestedBy: requesters(l.set),
+		RequestedBy: l.requesters(),
 		Requests:    l.requests(),
 		Records:     l.records,
 		Revocations: l.revocations,

@@ -53,12 +53,6 @@ func New(typ, name string, m proto.Message) (*Resource, error) {
 	return &Resource{Key: Key{typ, name}, Version: hex.EncodeToString(sum[:12]), Body: body}, nil
 }
 
-// Snapshot is all that one Envoy should have. It is not changed after it was
-// handed over.
-type Snapshot struct {
-	Resources map[Key]*Resource
-}
-
 // Delivery is what is known of one Envoy's view of its snapshot.
 type Delivery interface {
 	// Connected reports whether an Envoy holds a stream now.
@@ -73,4 +67,6 @@ type Delivery interface {
 	// also if another version is wanted by now: answered is false if nothing is
 	// remembered, refused is empty if it took it.
 	Tried(k Key, version string) (answered bool, refused string)
+	// Refused are the keys of which Tried remembers a refusal.
+	Refused() []Key
 }

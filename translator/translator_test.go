@@ -1,0 +1,289 @@
+package translator
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"maps"
+	"math/big"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"pgregory.net/rapid"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
+	"github.com/breakglass-gateway/breakglass-gateway/xds/snapshot"
+)
+
+// TestATranslatorThatRemembersSaysWhatOneThatDoesNotWould changes random worlds in
+// every way in which one can change, and translates each with and without memory.
+func TestATranslatorThatRemembersSaysWhatOneThatDoesNotWould(t *testing.T) {
+	open, refused := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		in := baseInput()
+		reject := map[snapshot.Key]string{}
+		envoys := map[types.NamespacedName]*fakeEnvoy{}
+		var remembers Translator
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
+			in.Objects = copied(in.Objects)
+			step(t, in, reject)
+			surround(t, in)
+			if rapid.IntRange(0, 5).Draw(t, "another Envoy") == 0 {
+				clear(envoys)
+			}
+			for range rapid.IntRange(1, 5).Draw(t, "rounds") {
+				got, want := remembers.Translate(*in), Translate(*in)
+				if d := difference(got, want); d != "" {
+					t.Fatalf("with memory: %s", d)
+				}
+				for _, g := range want.Gateways {
+					if !g.LastDeadline.IsZero() {
+						open++
+					}
+				}
+				for _, f := range want.Facts {
+					in.Records[f.Record.Key()] = f.Record
+				}
+				in.Delivery = map[types.NamespacedName]snapshot.Delivery{}
+				for k, g := range want.Gateways {
+					if envoys[k] == nil {
+						envoys[k] = &fakeEnvoy{reject: reject, refuse: func(r *snapshot.Resource) string {
+							if r.Version[0] == '3' || r.Version[0] == '7' {
+								refused++
+								return "no"
+							}
+							return ""
+						}}
+					}
+					envoys[k].take(g.Snapshot)
+					in.Delivery[k] = envoys[k]
+				}
+			}
+		}
+	})
+	if open == 0 || refused == 0 {
+		t.Errorf("%d open worlds, %d refusals: the test proves nothing", open, refused)
+	}
+}
+
+// copied is o in maps of its own: those of before must not change.
+func copied(o Objects) Objects {
+	o.Namespaces, o.GatewayClasses, o.Gateways, o.HTTPRoutes = maps.Clone(o.Namespaces), maps.Clone(o.GatewayClasses), maps.Clone(o.Gateways), maps.Clone(o.HTTPRoutes)
+	o.ReferenceGrants, o.Services, o.EndpointSlices = maps.Clone(o.ReferenceGrants), maps.Clone(o.Services), maps.Clone(o.EndpointSlices)
+	o.Secrets, o.ConfigMaps, o.Policies, o.Activations = maps.Clone(o.Secrets), maps.Clone(o.ConfigMaps), maps.Clone(o.Policies), maps.Clone(o.Activations)
+	return o
+}
+
+var keySet = func() *jwks.Set {
+	s, err := jwks.Parse([]byte(goodKeys), []v1alpha1.Algorithm{"ES256"})
+	if err != nil {
+		panic(err)
+	}
+	return s
+}()
+
+// surround changes what stands around the routes.
+func surround(t *rapid.T, in *Input) {
+	happens := func(what string) bool { return rapid.IntRange(0, 5).Draw(t, what) == 0 }
+	if happens("keys from elsewhere") && in.Policies["emergency"] != nil {
+		p := in.Policies["emergency"].DeepCopy()
+		for i := range p.Spec.Issuers {
+			p.Spec.Issuers[i].JWKS = v1alpha1.JWKSSource{Remote: &v1alpha1.RemoteJWKS{URI: "https://keys.test/"}}
+		}
+		in.Policies["emergency"] = p
+	}
+	if happens("fetched") {
+		in.RemoteKeys = map[jwks.Key]jwks.Result{{Policy: "emergency", Issuer: "i0"}: {
+			Set: anyOf(t, "set", keySet, nil), Err: anyOf(t, "error", nil, errors.New("timeout")),
+			Expires: in.Now.Add(anyOf(t, "stale after", time.Minute, time.Hour)), Stale: rapid.Bool().Draw(t, "stale"),
+		}}
+	}
+	if happens("role") && in.Policies["emergency"] != nil {
+		p := in.Policies["emergency"].DeepCopy()
+		if len(p.Spec.Roles) > 0 && len(p.Spec.Roles[0].Grants) > 0 {
+			p.Spec.Roles[0].Grants[0].Claims = []v1alpha1.ClaimMatch{{Path: []string{"groups"}, AnyOf: []string{anyOf(t, "group", "x", "y", "z")}}}
+		}
+		in.Policies["emergency"] = p
+	}
+	if happens("service") {
+		in.Services, in.EndpointSlices = oneService()
+		if rapid.Bool().Draw(t, "gone") {
+			delete(in.Services, key("db"))
+		}
+	}
+	if happens("endpoints") {
+		for k, s := range in.EndpointSlices {
+			s = s.DeepCopy()
+			s.Endpoints[0].Addresses = []string{anyOf(t, "address", "127.0.0.1", "127.0.0.2", "10.0.0.1")}
+			in.EndpointSlices[k] = s
+		}
+	}
+	if happens("gateway") {
+		g := in.Gateways[key("door")].DeepCopy()
+		l := &g.Spec.Listeners[rapid.IntRange(0, 2).Draw(t, "listener")]
+		l.Hostname = anyOf(t, "listener hostname", nil, ptr(gwv1.Hostname("a.example.com")), ptr(gwv1.Hostname("*.example.com")))
+		l.Port = anyOf[gwv1.PortNumber](t, "port", 80, 81, 443)
+		l.Protocol, l.TLS = gwv1.HTTPProtocolType, nil
+		if l.Port == 443 {
+			l.Protocol, l.TLS = gwv1.HTTPSProtocolType, &gwv1.ListenerTLSConfig{CertificateRefs: []gwv1.SecretObjectReference{{Name: "cert"}}}
+		}
+		in.Gateways[key("door")] = g
+	}
+	if happens("second gateway") {
+		if delete(in.Gateways, key("window")); rapid.Bool().Draw(t, "there") {
+			g := in.Gateways[key("door")].DeepCopy()
+			g.Name = "window"
+			for i := range g.Spec.Listeners {
+				g.Spec.Listeners[i].Port += 1000
+			}
+			in.Gateways[key("window")] = g
+		}
+	}
+	if happens("certificate") {
+		in.Secrets = map[types.NamespacedName]*corev1.Secret{}
+		if rapid.Bool().Draw(t, "there") {
+			in.Secrets[key("cert")] = anyOf(t, "certificate", certificates...)
+		}
+	}
+	if happens("class") {
+		c := in.GatewayClasses["emergency"].DeepCopy()
+		c.Spec.ParametersRef.Name = mostly(t, "parameters", "emergency", "nope")
+		in.GatewayClasses["emergency"] = c
+	}
+	if happens("namespace") {
+		in.Namespaces = map[string]*corev1.Namespace{"pay": {ObjectMeta: metav1.ObjectMeta{Name: "pay"}}}
+	}
+	in.ClockBehind = mostly(t, "behind", 0, time.Second)
+}
+
+// certificates are two pairs of one name.
+var certificates = []*corev1.Secret{testCertificate("a"), testCertificate("b")}
+
+// difference of two results, "" if they say the same.
+func difference(got, want *Result) string {
+	if len(got.Gateways) != len(want.Gateways) {
+		return fmt.Sprintf("%d Gateways, want %d", len(got.Gateways), len(want.Gateways))
+	}
+	for k, w := range want.Gateways {
+		g := got.Gateways[k]
+		if g == nil || !g.LastDeadline.Equal(w.LastDeadline) || g.Unrecorded != w.Unrecorded {
+			return fmt.Sprintf("Gateway %s: %+v, want %+v", k, g, w)
+		}
+		if d := resourceDifference(g.Snapshot, w.Snapshot); d != "" {
+			return fmt.Sprintf("Gateway %s: %s", k, d)
+		}
+	}
+	for _, part := range []struct {
+		name      string
+		got, want any
+	}{
+		{"status of classes", got.Statuses.GatewayClasses, want.Statuses.GatewayClasses},
+		{"status of Gateways", got.Statuses.Gateways, want.Statuses.Gateways},
+		{"status of routes", got.Statuses.HTTPRoutes, want.Statuses.HTTPRoutes},
+		{"status of policies", got.Statuses.Policies, want.Statuses.Policies},
+		{"status of activations", got.Statuses.Activations, want.Statuses.Activations},
+		{"facts", got.Facts, want.Facts}, {"issuers", got.Issuers, want.Issuers},
+		{"records", got.Records, want.Records}, {"next instant", got.Next, want.Next},
+	} {
+		if !reflect.DeepEqual(part.got, part.want) {
+			return fmt.Sprintf("%s:\n%+v\nwant\n%+v", part.name, part.got, part.want)
+		}
+	}
+	return ""
+}
+
+func resourceDifference(got, want *snapshot.Snapshot) string {
+	var out []string
+	for r := range want.All() {
+		if !got.Get(r.Key).Equal(r) {
+			out = append(out, fmt.Sprintf("%v: %+v, want %+v", r.Key, got.Get(r.Key), r))
+		}
+	}
+	for r := range got.All() {
+		if want.Get(r.Key) == nil {
+			out = append(out, fmt.Sprintf("%v is there and should not be", r.Key))
+		}
+	}
+	if got.Len() != want.Len() && len(out) == 0 {
+		out = append(out, fmt.Sprintf("says it has %d resources, want %d", got.Len(), want.Len()))
+	}
+	slices.Sort(out)
+	return strings.Join(out, "\n")
+}
+
+// TestAChangeTouchesWhatItChanges: among many routes, one that changes or opens
+// changes its own resources only, and what Envoy acknowledges changes none.
+func TestAChangeTouchesWhatItChanges(t *testing.T) {
+	in := manyRoutes(t, 50)
+	var tr Translator
+	before := tr.Translate(*in)
+	changed := func() []string {
+		after := tr.Translate(*in)
+		var names []string
+		for k := range after.Gateways[key("door")].Snapshot.Differences(before.Gateways[key("door")].Snapshot) {
+			names = append(names, k.Name)
+		}
+		slices.Sort(names)
+		before = after
+		return slices.Compact(names)
+	}
+	if got := changed(); len(got) > 0 {
+		t.Errorf("nothing happened, and %v changed", got)
+	}
+	in.HTTPRoutes = maps.Clone(in.HTTPRoutes)
+	r := in.HTTPRoutes[key("db-7")].DeepCopy()
+	r.Spec.Rules[0].Matches[0].Path.Value = ptr("/other")
+	in.HTTPRoutes[key("db-7")] = r
+	if got := changed(); !slices.Equal(got, []string{"http-8080|db-7.example.com"}) {
+		t.Errorf("one route changed, and with it %v", got)
+	}
+	in.Activations = maps.Clone(in.Activations)
+	in.Activations[key("one")] = &v1alpha1.Activation{ObjectMeta: metav1.ObjectMeta{Namespace: "pay", Name: "one"}, Spec: v1alpha1.ActivationSpec{
+		TargetRefs: []v1alpha1.TargetReference{{Kind: "HTTPRoute", Name: "db-9"}}, Role: "db", Reason: "r", Incident: "I", Duration: ptr(gwv1.Duration("1m")),
+	}}
+	in.Records = maps.Clone(in.Records)
+	for _, f := range tr.Translate(*in).Facts {
+		in.Records[f.Record.Key()] = f.Record
+	}
+	for _, name := range changed() {
+		if name != "http-8080|db-9.example.com" && !strings.HasPrefix(name, "open/") && !strings.HasPrefix(name, "lease/") {
+			t.Errorf("db-9 was opened, and %s changed", name)
+		}
+	}
+	if len(in.Records[key("one")].Targets) == 0 {
+		t.Error("it was not opened: the test proves nothing")
+	}
+}
+
+// testCertificate is a Secret with a pair of its own.
+func testCertificate(host string) *corev1.Secret {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{host}, NotAfter: epoch.Add(time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		panic(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		panic(err)
+	}
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "pay", Name: "cert"}, Data: map[string][]byte{
+		corev1.TLSCertKey:       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}),
+		corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
+	}}
+}
