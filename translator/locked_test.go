@@ -76,10 +76,10 @@ var wantFilters = []string{"breakglass.request", "breakglass.fallback", "breakgl
 
 func checkHCM(t fataler, fc *listenerv3.FilterChain) {
 	t.Helper()
-	if len(fc.GetFilters()) != 1 {
-		t.Fatalf("filter chain %s has %d network filters", fc.GetName(), len(fc.GetFilters()))
+	if f := fc.GetFilters(); len(f) != 2 || f[0].GetName() != "envoy.filters.network.connection_limit" {
+		t.Fatalf("filter chain %s has network filters %v", fc.GetName(), f)
 	}
-	hcm := mustUnpack(t, fc.GetFilters()[0].GetTypedConfig(), &hcmv3.HttpConnectionManager{})
+	hcm := mustUnpack(t, fc.GetFilters()[1].GetTypedConfig(), &hcmv3.HttpConnectionManager{})
 	if len(hcm.GetHttpFilters()) != len(wantFilters) {
 		t.Fatalf("filters: %v", hcm.GetHttpFilters())
 	}
