@@ -84,6 +84,9 @@ func (l *loop) startEnvoy(parent context.Context, key types.NamespacedName) *env
 				e.watch(ctx, p, l.poke)
 				return
 			}
+			if ctx.Err() != nil {
+				return // told to stop before it had begun
+			}
 			l.log.Error("cannot start Envoy", "gateway", key.String(), "error", err)
 			select {
 			case <-ctx.Done():
