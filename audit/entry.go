@@ -20,6 +20,7 @@ const (
 	KindClock      = "clock"      // the wall clock stepped
 	KindProblem    = "problem"    // something is wrong: a Problem
 	KindGap        = "gap"        // entries were lost: a Gap
+	KindLimited    = "limited"    // requests were refused by the rate limit: a Limited
 	KindConnection = "connection" // a connection that never became a request: a ConnectionEntry
 
 	// kindJournal is the first line of control.jsonl. It is ours alone.
@@ -59,6 +60,18 @@ type Gap struct {
 	InFlight uint64 `json:"inFlight,omitempty"`
 	// AtLeast: nobody is left to count; Lost is the least it can be.
 	AtLeast bool `json:"atLeast,omitempty"`
+}
+
+// Limited is the data of a KindLimited entry: requests that were refused because
+// there were too many. They reached nothing, and have no entry each, or whoever
+// floods the door would fill the disk of the log.
+type Limited struct {
+	V       int       `json:"v"` // 1
+	Gateway string    `json:"gateway"`
+	Epoch   string    `json:"epoch"`
+	Refused uint64    `json:"refused"` // since the entry before, or since the Envoy began
+	Since   time.Time `json:"since"`
+	Until   time.Time `json:"until"`
 }
 
 // Problem is the data of a KindProblem entry: something that should have been

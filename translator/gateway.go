@@ -86,6 +86,7 @@ func (s *state) build(g *gateway) {
 	b := &builder{state: s, gateway: g, hosts: map[string]map[string]*host{}}
 	owner := "Gateway " + g.key.String()
 	b.add(snapshot.ExtensionConfig, lock.JWTResource, lock.JWT(g.class.policy.usable()), owner)
+	b.add(snapshot.ExtensionConfig, lock.LimitResource, lock.RequestLimits(g.class.policy.requestLimits()), owner)
 	b.add(snapshot.Cluster, lock.OriginalDst().GetName(), lock.OriginalDst(), owner)
 	b.listeners()
 	b.leases()

@@ -29,6 +29,9 @@ type Counters struct {
 	// Chains count by filter chain. Envoy forgets those of a chain that it no longer
 	// has.
 	Chains map[string]Requests
+	// Limited are requests, of all chains, that were refused because there were too
+	// many: Envoy logs none of them.
+	Limited uint64
 	// WriteFailed counts writes of the spool that failed, Buffered is how many bytes
 	// wait to be written to it.
 	WriteFailed, Buffered uint64

@@ -19,7 +19,7 @@ import (
 // auditKinds are all kinds of entries, for completion and against typing errors.
 var auditKinds = []string{
 	audit.KindRequest, audit.KindConnection, audit.KindActivation, audit.KindPolicy, audit.KindConfig,
-	audit.KindStart, audit.KindStop, audit.KindClock, audit.KindGap, audit.KindProblem, recorder.KindEpoch,
+	audit.KindStart, audit.KindStop, audit.KindClock, audit.KindGap, audit.KindLimited, audit.KindProblem, recorder.KindEpoch,
 	merkle.KindSegment, merkle.KindKey, merkle.KindRetention,
 }
 

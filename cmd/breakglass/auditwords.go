@@ -31,6 +31,7 @@ var tellers = map[string]func(json.RawMessage) (telling, error){
 	audit.KindConfig:     teller(tellConfig),
 	audit.KindStart:      teller(tellStart),
 	audit.KindGap:        teller(tellGap),
+	audit.KindLimited:    teller(tellLimited),
 	audit.KindProblem:    teller(tellProblem),
 	recorder.KindEpoch:   teller(tellEpoch),
 	merkle.KindSegment:   teller(tellSegment),
@@ -200,6 +201,13 @@ func tellGap(g audit.Gap) telling {
 	}
 	t.message = fmt.Sprintf("%s to %s: %s", g.Since.UTC().Format(time.RFC3339), g.Until.UTC().Format(time.RFC3339), g.Reason)
 	return t
+}
+
+func tellLimited(l audit.Limited) telling {
+	return telling{
+		event: fmt.Sprintf("%d refused by the rate limit", l.Refused), object: "Gateway " + l.Gateway,
+		message: fmt.Sprintf("%s to %s", l.Since.UTC().Format(time.RFC3339), l.Until.UTC().Format(time.RFC3339)),
+	}
 }
 
 func tellProblem(p audit.Problem) telling {

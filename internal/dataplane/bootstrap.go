@@ -115,7 +115,7 @@ func (c Config) bootstrap() ([]byte, error) {
 // that takes updates.
 func keptStats() *metricsv3.StatsMatcher {
 	var patterns []*matcherv3.StringMatcher
-	for _, prefix := range []string{"http.http-", "http.https-", "access_logs.", "filesystem.", "server.", "control_plane.", "overload."} {
+	for _, prefix := range []string{"http.http-", "http.https-", "limit.", "access_logs.", "filesystem.", "server.", "control_plane.", "overload."} {
 		patterns = append(patterns, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}})
 	}
 	return &metricsv3.StatsMatcher{StatsMatcher: &metricsv3.StatsMatcher_InclusionList{InclusionList: &matcherv3.ListStringMatcher{Patterns: patterns}}}

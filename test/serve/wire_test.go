@@ -3,12 +3,15 @@
 package serve
 
 import (
+	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"golang.org/x/net/http2"
 
 	"github.com/breakglass-gateway/breakglass-gateway/test/testbed"
 )
@@ -251,4 +254,156 @@ var _ = Describe("On the wire", Ordered, ContinueOnFailure, func() {
 		Entry("an upgrade, chunked", head+"Connection: Upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"+canary),
 		Entry("an upgrade to something else", strings.Replace(head, "POST", "GET", 1)+"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"+canary),
 	)
+
+	// request is one that is fine, over HTTP/2.
+	request := func(name string) []testbed.Field {
+		return []testbed.Field{
+			{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "https"}, {Name: ":authority", Value: host}, {Name: ":path", Value: "/api/x"},
+			{Name: "authorization", Value: "Bearer " + good}, {Name: "x-case", Value: name},
+		}
+	}
+	with := func(changed ...testbed.Field) func([]testbed.Field) []testbed.Field {
+		return func(fields []testbed.Field) []testbed.Field {
+			for _, c := range changed {
+				if i := slices.IndexFunc(fields, func(f testbed.Field) bool { return f.Name == c.Name && c.Name[0] == ':' }); i >= 0 {
+					fields[i] = c
+					continue
+				}
+				fields = append(fields, c)
+			}
+			return fields
+		}
+	}
+	field := func(name, value string) testbed.Field { return testbed.Field{Name: name, Value: value} }
+
+	DescribeTable("takes nothing of HTTP/2 that would be something else in HTTP/1", func(served bool, change func([]testbed.Field) []testbed.Field) {
+		name := shared.Unique()
+		f := shared.H2Frames()
+		Expect(f.Request(1, true, change(request(name))...)).To(Succeed())
+		status, seen := f.Status(1, 2*time.Second), wire.Seen(name)
+		Expect(wire.Strange()).To(BeEmpty())
+		if !served {
+			Expect(status).To(Or(BeZero(), BeElementOf(400, 403, 404)))
+			Expect(seen).To(BeEmpty())
+			return
+		}
+		Expect(status).To(Equal(200))
+		Expect(seen).To(HaveLen(1))
+		Expect(seen[0].Host).To(Equal(host))
+		Expect(seen[0].Body).To(BeEmpty())
+		Expect(seen[0].Header).NotTo(Or(HaveKey("Transfer-Encoding"), HaveKey("Keep-Alive"), HaveKey("Proxy-Connection")))
+		for reading := range readings(seen[0].Target) {
+			Expect(inside(reading)).To(BeTrue(), "%q can be read as %q", seen[0].Target, reading)
+		}
+	},
+		Entry("one that is fine", true, with()),
+		Entry("a line break in a value", false, with(field("x", "y\r\nGET /api/canary HTTP/1.1"))),
+		Entry("a line feed in a value", false, with(field("x", "y\nTransfer-Encoding: chunked"))),
+		Entry("a null byte in a value", false, with(field("x", "y\x00z"))),
+		Entry("a line break in a name", false, with(field("x: y\r\nz", "1"))),
+		Entry("a colon in a name", false, with(field("transfer-encoding:", "chunked"))),
+		Entry("a space in a name", false, with(field("transfer-encoding ", "chunked"))),
+		Entry("an upper-case name", false, with(field("X-Upper", "1"))),
+		Entry("an empty name", false, with(field("", "1"))),
+		Entry("an underscore in a name", false, with(field("content_length", "5"))),
+		Entry("a line break in the path", false, with(field(":path", "/api/x HTTP/1.1\r\nX: y"))),
+		Entry("a space in the path", false, with(field(":path", "/api/x HTTP/1.1"))),
+		Entry("a tab in the path", false, with(field(":path", "/api/x\ty"))),
+		Entry("a fragment in the path", false, with(field(":path", "/api/x#y"))),
+		Entry("an empty path", false, with(field(":path", ""))),
+		Entry("a path without a slash", false, with(field(":path", "api/x"))),
+		Entry("the star", false, with(field(":path", "*"))),
+		Entry("an absolute path", false, with(field(":path", "https://"+host+"/api/x"))),
+		Entry("two paths", false, func(f []testbed.Field) []testbed.Field { return slices.Insert(f, 4, field(":path", "/admin")) }),
+		Entry("two authorities", false, func(f []testbed.Field) []testbed.Field {
+			return slices.Insert(f, 4, field(":authority", "other.example.test"))
+		}),
+		Entry("a host that differs", true, with(field("host", "other.example.test"))),
+		Entry("an authority with user information", false, with(field(":authority", "a@"+host))),
+		Entry("an authority with a path", false, with(field(":authority", host+"/api"))),
+		Entry("an authority with a space", false, with(field(":authority", host+" x"))),
+		Entry("an authority that is empty", false, with(field(":authority", ""))),
+		Entry("an IPv6 authority", false, with(field(":authority", "[::1]:443"))),
+		Entry("a port and a dot", true, with(field(":authority", host+".:443"))),
+		Entry("a method with a space", false, with(field(":method", "GET /api/canary HTTP/1.1"))),
+		Entry("a method with a line break", false, with(field(":method", "GET\r\n"))),
+		Entry("another scheme, which is not believed", true, with(field(":scheme", "ftp"))),
+		Entry("a pseudo-header that is none", false, with(field(":canary", "1"))),
+		Entry("a pseudo-header at the end", false, func(f []testbed.Field) []testbed.Field { return append(f[1:], f[0]) }),
+		Entry("Connection", false, with(field("connection", "close"))),
+		Entry("Transfer-Encoding", false, with(field("transfer-encoding", "chunked"))),
+		Entry("Keep-Alive", false, with(field("keep-alive", "1"))),
+		Entry("Proxy-Connection", false, with(field("proxy-connection", "close"))),
+		Entry("Upgrade", false, with(field("upgrade", "h2c"))),
+		Entry("TE of something else", false, with(field("te", "gzip"))),
+		Entry("Content-Length without a body", false, with(field("content-length", "60"))),
+		Entry("two Content-Lengths", false, with(field("content-length", "0"), field("content-length", "5"))),
+		Entry("CONNECT", false, with(field(":method", "CONNECT"))),
+		Entry("an escaped slash", false, with(field(":path", "/api/..%2fadmin"))),
+		Entry("two dots", false, with(field(":path", "/api/../admin"))),
+	)
+
+	It("takes no more of a body than its length says, over HTTP/2", func() {
+		for _, body := range []string{"hell", "hello!", "hello" + strings.ReplaceAll(canary, "HOST", host)} {
+			name := shared.Unique()
+			f := shared.H2Frames()
+			Expect(f.Request(1, false, with(field(":method", "POST"), field("content-length", "5"))(request(name))...)).To(Succeed())
+			Expect(f.WriteData(1, true, []byte(body))).To(Succeed())
+			Expect(f.Status(1, 2*time.Second)).NotTo(Equal(200), body)
+			Expect(wire.Strange()).To(BeEmpty())
+		}
+	})
+
+	It("ends a connection that floods it with frames, and others go on", func() {
+		for what, flood := range map[string]func(f *testbed.Frames, i int) error{
+			"rapid reset": func(f *testbed.Frames, i int) error {
+				return errors.Join(f.Request(uint32(2*i+1), true, request("")[:4]...), f.WriteRSTStream(uint32(2*i+1), http2.ErrCodeCancel))
+			},
+			"PING":          func(f *testbed.Frames, _ int) error { return f.WritePing(false, [8]byte{}) },
+			"SETTINGS":      func(f *testbed.Frames, _ int) error { return f.WriteSettings() },
+			"empty DATA":    emptyData(request("")[:4]),
+			"CONTINUATION":  continuation,
+			"WINDOW_UPDATE": func(f *testbed.Frames, _ int) error { return f.WriteWindowUpdate(0, 1) },
+			"PRIORITY":      func(f *testbed.Frames, _ int) error { return f.WritePriority(1, http2.PriorityParam{StreamDep: 3}) },
+			"too long a head": func(f *testbed.Frames, _ int) error {
+				return f.Request(1, true, append(request(""), field("x", strings.Repeat("y", 40<<10)))...)
+			},
+		} {
+			f := shared.H2Frames()
+			closed := make(chan struct{})
+			go func() {
+				defer close(closed)
+				if what != "PING" && what != "SETTINGS" { // of which answers that nobody reads pile up
+					f.Drain()
+				}
+			}()
+			var err error
+			n := 0
+			for ; n < 200_000 && err == nil; n++ {
+				err = flood(f, n)
+			}
+			Expect(err).To(HaveOccurred(), "%s: %d frames, and the connection is still there", what, n)
+			Expect(shared.TLS2().Get(host, "/api/x", good)).To(haveStatus(200))
+			f.Close()
+			<-closed
+		}
+	})
 })
+
+// emptyData opens a stream and then sends nothing on it, in many frames.
+func emptyData(head []testbed.Field) func(*testbed.Frames, int) error {
+	return func(f *testbed.Frames, i int) error {
+		if i == 0 {
+			return f.Request(1, false, head...)
+		}
+		return f.WriteData(1, false, nil)
+	}
+}
+
+// continuation never comes to the end of its headers.
+func continuation(f *testbed.Frames, i int) error {
+	if i == 0 {
+		return f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, EndStream: true})
+	}
+	return f.WriteContinuation(1, false, nil)
+}

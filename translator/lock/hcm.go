@@ -109,10 +109,12 @@ func ads(initialFetchTimeout time.Duration) *corev3.ConfigSource {
 	}
 }
 
-// httpFilters, in order. The two before the token may still change which route
-// a request has; nothing after it may.
+// httpFilters, in order. What comes too often is refused before it costs
+// anything. The two before the token may still change which route a request has;
+// nothing after it may.
 func httpFilters(chain string) []*hcmv3.HttpFilter {
 	return []*hcmv3.HttpFilter{
+		limitFilter(),
 		// Upper-case hosts find their scope, which is keyed in lower case; a token
 		// is taken from one plain Authorization header or not at all.
 		filter("breakglass.request", lua(luaRequest(chain))),
