@@ -62,16 +62,20 @@ type Gap struct {
 	AtLeast bool `json:"atLeast,omitempty"`
 }
 
-// Limited is the data of a KindLimited entry: requests that were refused because
-// there were too many. They reached nothing, and have no entry each, or whoever
-// floods the door would fill the disk of the log.
+// Limited is the data of a KindLimited entry: what came in such numbers that it
+// has no entry each, or whoever floods the door would fill the disk of the log.
+// None of it was let in.
 type Limited struct {
-	V       int       `json:"v"` // 1
-	Gateway string    `json:"gateway"`
-	Epoch   string    `json:"epoch"`
-	Refused uint64    `json:"refused"` // since the entry before, or since the Envoy began
-	Since   time.Time `json:"since"`
-	Until   time.Time `json:"until"`
+	V       int    `json:"v"` // 1
+	Gateway string `json:"gateway"`
+	Epoch   string `json:"epoch"`
+	// Refused by the rate limit; requests that were refused at a lock and had no good
+	// token; and connections on which no request was made: all since the entry before.
+	Refused     uint64    `json:"refused,omitempty"`
+	Requests    uint64    `json:"requests,omitempty"`
+	Connections uint64    `json:"connections,omitempty"`
+	Since       time.Time `json:"since"`
+	Until       time.Time `json:"until"`
 }
 
 // Problem is the data of a KindProblem entry: something that should have been

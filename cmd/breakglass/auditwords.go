@@ -204,8 +204,17 @@ func tellGap(g audit.Gap) telling {
 }
 
 func tellLimited(l audit.Limited) telling {
+	var what []string
+	for _, x := range []struct {
+		n    uint64
+		text string
+	}{{l.Refused, "over the rate limit"}, {l.Requests, "without a good token"}, {l.Connections, "connections without a request"}} {
+		if x.n > 0 {
+			what = append(what, fmt.Sprintf("%d %s", x.n, x.text))
+		}
+	}
 	return telling{
-		event: fmt.Sprintf("%d refused by the rate limit", l.Refused), object: "Gateway " + l.Gateway,
+		event: "refused: " + strings.Join(what, ", "), object: "Gateway " + l.Gateway,
 		message: fmt.Sprintf("%s to %s", l.Since.UTC().Format(time.RFC3339), l.Until.UTC().Format(time.RFC3339)),
 	}
 }
