@@ -20,6 +20,7 @@ const (
 	KindClock      = "clock"      // the wall clock stepped
 	KindProblem    = "problem"    // something is wrong: a Problem
 	KindGap        = "gap"        // entries were lost: a Gap
+	KindLimited    = "limited"    // requests were refused by the rate limit: a Limited
 	KindConnection = "connection" // a connection that never became a request: a ConnectionEntry
 
 	// kindJournal is the first line of control.jsonl. It is ours alone.
@@ -59,6 +60,22 @@ type Gap struct {
 	InFlight uint64 `json:"inFlight,omitempty"`
 	// AtLeast: nobody is left to count; Lost is the least it can be.
 	AtLeast bool `json:"atLeast,omitempty"`
+}
+
+// Limited is the data of a KindLimited entry: what came in such numbers that it
+// has no entry each, or whoever floods the door would fill the disk of the log.
+// None of it was let in.
+type Limited struct {
+	V       int    `json:"v"` // 1
+	Gateway string `json:"gateway"`
+	Epoch   string `json:"epoch"`
+	// Refused by the rate limit; requests that were refused at a lock and had no good
+	// token; and connections on which no request was made: all since the entry before.
+	Refused     uint64    `json:"refused,omitempty"`
+	Requests    uint64    `json:"requests,omitempty"`
+	Connections uint64    `json:"connections,omitempty"`
+	Since       time.Time `json:"since"`
+	Until       time.Time `json:"until"`
 }
 
 // Problem is the data of a KindProblem entry: something that should have been

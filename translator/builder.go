@@ -69,6 +69,7 @@ func (b *builder) base() {
 	owner := "Gateway " + g.key.String()
 	all := []*snapshot.Resource{
 		b.make(snapshot.ExtensionConfig, lock.JWTResource, lock.JWT(g.class.policy.usable()), owner),
+		b.make(snapshot.ExtensionConfig, lock.LimitResource, lock.RequestLimits(g.class.policy.requestLimits()), owner),
 		b.make(snapshot.Cluster, lock.OriginalDst().GetName(), lock.OriginalDst(), owner),
 	}
 	for port, chains := range g.chains() {

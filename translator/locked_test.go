@@ -11,6 +11,7 @@ import (
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
+	localv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
@@ -55,6 +56,10 @@ func checkLocked(t fataler, snap *snapshot.Snapshot, now time.Time) {
 				checkHCM(t, fc)
 			}
 		case snapshot.ExtensionConfig:
+			if k.Name == "breakglass.limit" {
+				checkLimit(t, mustUnpack(t, r.Body, &corev3.TypedExtensionConfig{}))
+				continue
+			}
 			checkJWT(t, mustUnpack(t, r.Body, &corev3.TypedExtensionConfig{}))
 			jwt = true
 		}
@@ -74,14 +79,14 @@ func checkLocked(t fataler, snap *snapshot.Snapshot, now time.Time) {
 }
 
 // wantFilters is the filter chain, in order.
-var wantFilters = []string{"breakglass.request", "breakglass.fallback", "breakglass.jwt", "breakglass.window", "breakglass.role", "breakglass.end", "envoy.filters.http.router"}
+var wantFilters = []string{"breakglass.limit", "breakglass.request", "breakglass.fallback", "breakglass.jwt", "breakglass.window", "breakglass.role", "breakglass.end", "envoy.filters.http.router"}
 
 func checkHCM(t fataler, fc *listenerv3.FilterChain) {
 	t.Helper()
-	if len(fc.GetFilters()) != 1 {
-		t.Fatalf("filter chain %s has %d network filters", fc.GetName(), len(fc.GetFilters()))
+	if f := fc.GetFilters(); len(f) != 2 || f[0].GetName() != "envoy.filters.network.connection_limit" {
+		t.Fatalf("filter chain %s has network filters %v", fc.GetName(), f)
 	}
-	hcm := mustUnpack(t, fc.GetFilters()[0].GetTypedConfig(), &hcmv3.HttpConnectionManager{})
+	hcm := mustUnpack(t, fc.GetFilters()[1].GetTypedConfig(), &hcmv3.HttpConnectionManager{})
 	if len(hcm.GetHttpFilters()) != len(wantFilters) {
 		t.Fatalf("filters: %v", hcm.GetHttpFilters())
 	}
@@ -90,11 +95,11 @@ func checkHCM(t fataler, fc *listenerv3.FilterChain) {
 			t.Fatalf("filter %d is %v, want %s", i, f, wantFilters[i])
 		}
 	}
-	d := hcm.GetHttpFilters()[2].GetConfigDiscovery()
+	d := hcm.GetHttpFilters()[3].GetConfigDiscovery()
 	if d == nil || d.GetDefaultConfig() != nil || d.GetApplyDefaultConfigWithoutWarming() || d.GetConfigSource().GetInitialFetchTimeout().AsDuration() != 0 {
 		t.Fatalf("the token filter could be missing: %v", d)
 	}
-	for i := 3; i <= 4; i++ {
+	for i := 4; i <= 5; i++ {
 		r := mustUnpack(t, hcm.GetHttpFilters()[i].GetTypedConfig(), &rbacv3.RBAC{})
 		if r.GetRules().GetAction() != rbacconfigv3.RBAC_ALLOW || r.GetMatcher() != nil {
 			t.Fatalf("%s does not deny by default: %v", wantFilters[i], r)
@@ -103,6 +108,20 @@ func checkHCM(t fataler, fc *listenerv3.FilterChain) {
 			if p.GetCondition() == nil {
 				t.Fatalf("%s: policy %s has no condition", wantFilters[i], name)
 			}
+		}
+	}
+}
+
+// checkLimit: it refuses, and lets nothing past another filter.
+func checkLimit(t fataler, c *corev3.TypedExtensionConfig) {
+	t.Helper()
+	l := mustUnpack(t, c.GetTypedConfig(), &localv3.LocalRateLimit{})
+	if len(l.GetDescriptors()) != 3 || l.GetFilterEnabled().GetDefaultValue().GetNumerator() != 100 || l.GetFilterEnforced().GetDefaultValue().GetNumerator() != 100 {
+		t.Fatalf("the limits do not limit: %v", l)
+	}
+	for _, d := range l.GetDescriptors() {
+		if d.GetTokenBucket().GetMaxTokens() == 0 || d.GetTokenBucket().GetTokensPerFill().GetValue() == 0 {
+			t.Fatalf("a limit lets nobody in: %v", d)
 		}
 	}
 }

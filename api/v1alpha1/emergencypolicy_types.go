@@ -69,6 +69,13 @@ type EmergencyPolicySpec struct {
 	// +kubebuilder:default={}
 	Scope Scope `json:"scope,omitzero"`
 
+	// Requests bounds how many requests clients may make, so that a flood neither
+	// keeps others out nor fills the audit log.
+	//
+	// +optional
+	// +kubebuilder:default={}
+	Requests Requests `json:"requests,omitzero"`
+
 	// Audit says what happens while the audit log cannot be kept.
 	//
 	// +optional
@@ -390,6 +397,46 @@ type Scope struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=16
 	MaxRules *int32 `json:"maxRules,omitempty"`
+}
+
+// Requests bounds how many requests clients may make of each Gateway. What is
+// above is answered with 429 and Retry-After, reaches nothing, and is in the audit
+// log as a number. A request counts as one with a token by its Authorization
+// header; whether the token is good is seen later.
+//
+// A change takes effect at once, cuts no stream and begins to count anew.
+type Requests struct {
+	// WithToken is for each client address (of IPv6, its first 64 bits), for
+	// requests with a token. Think of everybody behind one NAT, and of dashboards.
+	// Default 1000 a second, bursts of 5000.
+	//
+	// +optional
+	// +kubebuilder:default={perSecond: 1000, burst: 5000}
+	WithToken *Rate `json:"withToken,omitempty"`
+	// WithoutToken is for each client address, for requests without a token.
+	// Default 10 a second, bursts of 100.
+	//
+	// +optional
+	// +kubebuilder:default={perSecond: 10, burst: 100}
+	WithoutToken *Rate `json:"withoutToken,omitempty"`
+	// AllWithoutToken is for all clients together, for requests without a token.
+	// Default 200 a second, bursts of 1000.
+	//
+	// +optional
+	// +kubebuilder:default={perSecond: 200, burst: 1000}
+	AllWithoutToken *Rate `json:"allWithoutToken,omitempty"`
+}
+
+// Rate is a token bucket: Burst requests at once, and PerSecond from then on.
+//
+// +kubebuilder:validation:XValidation:rule="self.burst >= self.perSecond",message="burst must be at least perSecond"
+type Rate struct {
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	PerSecond int32 `json:"perSecond"`
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000000
+	Burst int32 `json:"burst"`
 }
 
 // Audit says what happens while the audit log cannot be kept: its disk is full,

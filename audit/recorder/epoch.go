@@ -47,6 +47,7 @@ type epoch struct {
 	// that it no longer has.
 	forgot, saved uint64
 	over          bool // it was said that the log has more than Envoy counted
+	limited       limited
 }
 
 func (e *epoch) cursor(kind string) string { return kind + "/" + e.gateway + " " + e.id }
@@ -71,6 +72,11 @@ func epochsOf(gateway string, cursors map[string]string) map[string]*epoch {
 		if id, ok := strings.CutPrefix(name, "forgot/"+gateway+" "); ok && err == nil {
 			of(id).forgot, of(id).saved = n, n
 		}
+	}
+	for id, e := range out {
+		l := &e.limited
+		l.told, l.all = parseNumbers(cursors["limited/"+gateway+" "+id]), parseNumbers(cursors["unlogged/"+gateway+" "+id])
+		l.saved, l.all.refused = l.all, 0 // Envoy counts these from the beginning
 	}
 	return out
 }
@@ -121,13 +127,19 @@ func (r *Recorder) counted(g *gateway, c Counters, at time.Time) {
 			e.forgot += before.Total
 		}
 	}
+	before := e.limited.all.refused
+	e.limited.count(c.Limited, at)
 	total, active := e.forgot, uint64(0)
 	for _, n := range c.Chains {
 		total, active = total+n.Total, active+n.Active
 	}
 	if e.sampled {
-		r.compare(g, e, total)
+		// Envoy counts on while it is asked. What it refused by the time it was asked
+		// before is certainly in total; what it refused by now is certainly not in min.
+		r.compare(g, e, less(total, before))
 	}
+	r.tellLimited(g, e, at, tellLimitedEvery)
+	total = less(total, e.limited.all.refused)
 	switch first := e.last.Epoch == ""; {
 	case !first && c.WriteFailed > e.last.WriteFailed:
 		g.failing("writes have failed", at)
@@ -136,7 +148,7 @@ func (r *Recorder) counted(g *gateway, c Counters, at time.Time) {
 	default:
 		g.writing()
 	}
-	e.last, e.active, e.min, e.at, e.sampled = c, active, total-min(active, total), at, false
+	e.last, e.active, e.min, e.at, e.sampled = c, active, less(total, active), at, false
 }
 
 // compare judges the last check; Envoy has counted total by now.
@@ -164,7 +176,7 @@ func (r *Recorder) compare(g *gateway, e *epoch, total uint64) {
 func (g *gateway) sample() {
 	for _, e := range g.epochs {
 		if !e.at.IsZero() && !e.sampled && g.caught.After(e.at.Add(settleTime)) {
-			e.n, e.sampled = e.count+e.held, true
+			e.n, e.sampled = e.count+e.held+e.limited.all.requests, true
 		}
 	}
 }
@@ -172,7 +184,7 @@ func (g *gateway) sample() {
 // gap says in the log that requests are missing from it.
 func (r *Recorder) gap(g *gateway, e *epoch, reason string, atLeast bool) {
 	missing := uint64(0)
-	if have := e.count + e.gap; e.min > have {
+	if have := e.count + e.limited.all.requests + e.gap; e.min > have {
 		missing = e.min - have
 	}
 	e.gap += missing
@@ -206,9 +218,10 @@ func (r *Recorder) bury(g *gateway) {
 		}
 		if !x.clean {
 			r.gap(g, e, "Envoy was killed or crashed: what it had not written in its last moment is missing, and so are requests that were under way", true)
-		} else if e.min > e.count+e.gap {
+		} else if e.min > e.count+e.limited.all.requests+e.gap {
 			r.gap(g, e, "Envoy counted requests that it did not log before it ended", true)
 		}
+		r.tellLimited(g, e, r.opts.Now(), 0)
 		r.forget(g, e)
 	}
 	g.ended = kept
@@ -223,7 +236,7 @@ func (r *Recorder) forget(g *gateway, e *epoch) {
 		}
 	}
 	r.addValue(KindEpoch, Epoch{V: 1, Gateway: g.name, Epoch: e.id, Requests: e.count, Missing: e.gap},
-		map[string]string{e.cursor("count"): "", e.cursor("gap"): "", e.cursor("forgot"): ""})
+		map[string]string{e.cursor("count"): "", e.cursor("gap"): "", e.cursor("forgot"): "", e.cursor("limited"): "", e.cursor("unlogged"): ""})
 }
 
 // KindEpoch is the kind of an Epoch.

@@ -29,6 +29,9 @@ type Counters struct {
 	// Chains count by filter chain. Envoy forgets those of a chain that it no longer
 	// has.
 	Chains map[string]Requests
+	// Limited are requests, of all chains, that were refused because there were too
+	// many: Envoy logs none of them.
+	Limited uint64
 	// WriteFailed counts writes of the spool that failed, Buffered is how many bytes
 	// wait to be written to it.
 	WriteFailed, Buffered uint64
@@ -56,6 +59,9 @@ type gateway struct {
 	openAt   time.Time // when to try again
 	stop     context.CancelFunc
 	position string
+	released string // the position behind the last line that was dealt with
+	placed   string // the one in the last entry that has one
+	strangers
 
 	epochs map[string]*epoch
 
@@ -205,7 +211,9 @@ func (r *Recorder) release(g *gateway) {
 	for ; n < len(g.held) && !r.undecided(g.held[n].Row); n++ {
 		if r.record(g, &g.held[n]) {
 			position = g.held[n].Position
+			g.placed = position
 		}
+		g.released = g.held[n].Position
 	}
 	if g.held = g.held[n:]; len(g.held) == 0 {
 		g.held = nil
@@ -291,6 +299,11 @@ func (r *Recorder) record(g *gateway, l *line) bool {
 		// The line is not lost: it says the same, and the log says that it came.
 		r.addValue(audit.KindProblem, audit.Problem{V: 1, File: "spool of " + g.name,
 			Reason: "the line of request " + row.Key + " came after its gRPC row was taken; it is in the log once"}, cursors)
+	case stranger(row.Request) && !g.strangers.take(time.Now()):
+		e := g.epoch(row.Epoch)
+		e.held--
+		e.limited.all.requests++
+		return false // the next entry moves the cursor
 	default:
 		g.epoch(row.Epoch).held--
 		r.take(g, row.Request, cursors)
@@ -304,6 +317,10 @@ func (r *Recorder) connection(g *gateway, row *spool.Row, cursors map[string]str
 	if g.talked[id] {
 		delete(g.talked, id)
 		return false // the next entry moves the cursor
+	}
+	if !g.strangers.take(time.Now()) {
+		g.epoch(row.Epoch).limited.all.connections++
+		return false
 	}
 	row.Closed.Gateway = g.name
 	row.Closed.Uncertain = row.Closed.Start.Before(r.began)
@@ -319,6 +336,7 @@ func (r *Recorder) take(g *gateway, e *audit.RequestEntry, cursors map[string]st
 	ep.count++
 	e.N = ep.count
 	cursors[ep.cursor("count")] = strconv.FormatUint(ep.count, 10)
+	ep.limited.save(ep, cursors)
 	if ep.forgot != ep.saved {
 		ep.saved = ep.forgot
 		cursors[ep.cursor("forgot")] = strconv.FormatUint(ep.forgot, 10)

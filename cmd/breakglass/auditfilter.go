@@ -19,16 +19,16 @@ import (
 // auditKinds are all kinds of entries, for completion and against typing errors.
 var auditKinds = []string{
 	audit.KindRequest, audit.KindConnection, audit.KindActivation, audit.KindPolicy, audit.KindConfig,
-	audit.KindStart, audit.KindStop, audit.KindClock, audit.KindGap, audit.KindProblem, recorder.KindEpoch,
+	audit.KindStart, audit.KindStop, audit.KindClock, audit.KindGap, audit.KindLimited, audit.KindProblem, recorder.KindEpoch,
 	merkle.KindSegment, merkle.KindKey, merkle.KindRetention,
 }
 
 // auditFilter says which entries are wanted. All that is given must fit.
 type auditFilter struct {
-	activation, incident, subject, route, role string
-	kinds                                      []string
-	denied                                     bool
-	since, until                               string
+	activation, incident, subject, route, role, request string
+	kinds                                               []string
+	denied                                              bool
+	since, until                                        string
 }
 
 const auditFilterLong = `
@@ -45,12 +45,13 @@ func (a *auditFilter) addFlags(cmd *cobra.Command) {
 	f.StringVar(&a.subject, "subject", "", "what this subject did")
 	f.StringVar(&a.route, "route", "", "entries of this HTTPRoute, [NAMESPACE/]NAME")
 	f.StringVar(&a.role, "role", "", "entries of this emergency role")
+	f.StringVar(&a.request, "request", "", "the request with this id, which the gateway's answer and X-Request-Id tell")
 	f.StringArrayVar(&a.kinds, "kind", nil, "entries of this kind (repeatable): "+strings.Join(auditKinds, ", "))
 	f.BoolVar(&a.denied, "denied", false, "only requests that were refused at a lock")
 	f.StringVar(&a.since, "since", "", "not before: a duration ago such as 2h, or an RFC 3339 time")
 	f.StringVar(&a.until, "until", "", "before: a duration ago such as 30m, or an RFC 3339 time")
 	fixedCompletion(cmd, "kind", auditKinds...)
-	for _, name := range []string{"activation", "incident", "subject", "route", "role", "since", "until"} {
+	for _, name := range []string{"activation", "incident", "subject", "route", "role", "request", "since", "until"} {
 		_ = cmd.RegisterFlagCompletionFunc(name, noFiles) // the flags are right above
 	}
 }
@@ -100,7 +101,7 @@ func (a *auditFilter) match(e *merkle.Entry) bool {
 	if len(a.kinds) > 0 && !slices.Contains(a.kinds, e.Kind) {
 		return false
 	}
-	if a.activation == "" && a.incident == "" && a.subject == "" && a.route == "" && a.role == "" && !a.denied {
+	if a.activation == "" && a.incident == "" && a.subject == "" && a.route == "" && a.role == "" && a.request == "" && !a.denied {
 		return true
 	}
 	return a.fits(aboutOf(e))
@@ -109,6 +110,7 @@ func (a *auditFilter) match(e *merkle.Entry) bool {
 func (a *auditFilter) fits(x about) bool {
 	return (!a.denied || x.denied) &&
 		(a.incident == "" || x.incident == a.incident) &&
+		(a.request == "" || x.request == a.request) &&
 		(a.role == "" || slices.Contains(x.roles, a.role)) &&
 		(a.subject == "" || slices.Contains(x.who, a.subject)) &&
 		(a.activation == "" || named(x.activations, a.activation)) &&
@@ -126,7 +128,7 @@ func named(names []string, want string) bool {
 // about is what an entry can be found by.
 type about struct {
 	activations, routes, roles, who []string
-	incident                        string
+	incident, request               string
 	denied                          bool
 }
 
@@ -160,7 +162,7 @@ func aboutOf(e *merkle.Entry) about {
 func aboutRequest(r audit.RequestEntry) about {
 	return about{
 		activations: r.Activations, routes: []string{r.Route}, roles: nonEmpty(r.Role), who: nonEmpty(r.Subject),
-		incident: r.Incident, denied: r.Denied != "",
+		incident: r.Incident, request: r.Key, denied: r.Denied != "",
 	}
 }
 

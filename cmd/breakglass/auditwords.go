@@ -31,6 +31,7 @@ var tellers = map[string]func(json.RawMessage) (telling, error){
 	audit.KindConfig:     teller(tellConfig),
 	audit.KindStart:      teller(tellStart),
 	audit.KindGap:        teller(tellGap),
+	audit.KindLimited:    teller(tellLimited),
 	audit.KindProblem:    teller(tellProblem),
 	recorder.KindEpoch:   teller(tellEpoch),
 	merkle.KindSegment:   teller(tellSegment),
@@ -200,6 +201,22 @@ func tellGap(g audit.Gap) telling {
 	}
 	t.message = fmt.Sprintf("%s to %s: %s", g.Since.UTC().Format(time.RFC3339), g.Until.UTC().Format(time.RFC3339), g.Reason)
 	return t
+}
+
+func tellLimited(l audit.Limited) telling {
+	var what []string
+	for _, x := range []struct {
+		n    uint64
+		text string
+	}{{l.Refused, "over the rate limit"}, {l.Requests, "without a good token"}, {l.Connections, "connections without a request"}} {
+		if x.n > 0 {
+			what = append(what, fmt.Sprintf("%d %s", x.n, x.text))
+		}
+	}
+	return telling{
+		event: "refused: " + strings.Join(what, ", "), object: "Gateway " + l.Gateway,
+		message: fmt.Sprintf("%s to %s", l.Since.UTC().Format(time.RFC3339), l.Until.UTC().Format(time.RFC3339)),
+	}
 }
 
 func tellProblem(p audit.Problem) telling {

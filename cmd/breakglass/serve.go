@@ -19,6 +19,7 @@ import (
 func newServeCommand() *cobra.Command {
 	var o serve.Options
 	var logFormat, logLevel string
+	var heapMiB uint64
 	cmd := &cobra.Command{
 		Use:   "serve --config DIR [--data-dir DIR]",
 		Short: "Serve a directory of break-glass manifests, without a cluster",
@@ -49,6 +50,10 @@ and the next serve on the same data directory adopts it.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
+			if o.MaxConnections < 1 || heapMiB < 64 || heapMiB > 1<<20 {
+				return usagef("--envoy-max-connections must be at least 1, and --envoy-max-heap from 64 to %d", 1<<20)
+			}
+			o.MaxHeapBytes = heapMiB << 20
 			syscall.Umask(0o077)
 			return serve.Run(ctx, o)
 		},
@@ -57,6 +62,8 @@ and the next serve on the same data directory adopts it.`,
 	f.StringVar(&o.ConfigDir, "config", "", "directory of manifests (required)")
 	f.StringVar(&o.EnvoyPath, "envoy", "", "Envoy 1.40 binary (default: $BREAKGLASS_ENVOY, then envoy in PATH)")
 	f.IntVar(&o.Concurrency, "envoy-concurrency", 0, "Envoy's worker threads (default: the number of CPUs, at most 4)")
+	f.IntVar(&o.MaxConnections, "envoy-max-connections", 5000, "connections of clients that one Envoy takes; at most 4000 of them on one listener")
+	f.Uint64Var(&heapMiB, "envoy-max-heap", 1024, "memory of one Envoy in MiB, above 95 % of which it refuses requests; at least 64")
 	f.StringVar(&o.MetricsAddress, "metrics-address", "127.0.0.1:9102", "loopback address of /metrics, /healthz and /readyz; empty for none")
 	f.DurationVar(&o.AuditRetention, "audit-retention", 400*24*time.Hour, "how long entries of the audit log are kept; negative: for ever")
 	f.StringVar(&o.AuditOrigin, "audit-origin", "", "first line of the checkpoints of a new audit log (default: breakglass.dev/log/ and a random id)")

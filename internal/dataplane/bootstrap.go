@@ -30,17 +30,27 @@ const (
 	ClusterALS = "als"
 )
 
-// Bounds on what clients can take from one Envoy.
+// Bounds on what clients can take from one Envoy, if Config has none.
 const (
-	maxHeapBytes   = 1 << 30 // 5,000 open windows need about 650 MB
-	maxConnections = 5000
+	defaultMaxHeap        = 1 << 30 // 5,000 open windows need about 650 MB
+	minMaxHeap            = 64 << 20
+	defaultMaxConnections = 5000
 )
+
+// An HTTP/2 connection that has opened resetStreams is closed once more than half
+// of its streams were reset within resetWithin seconds (rapid reset). Somebody
+// who leaves a dashboard resets some, not most.
+const resetStreams, resetWithin = 500, 1
+
+// requestsPerCycle is how many requests of one connection are taken before
+// others have their turn.
+const requestsPerCycle = 16
 
 // bootstrap is Envoy's static configuration: where the control plane is, and
 // the limits. Everything else comes by xDS. The bytes are the same for the same
 // Config.
 func (c Config) bootstrap() ([]byte, error) {
-	overload, err := overloadManager()
+	overload, err := c.overloadManager()
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +71,10 @@ func (c Config) bootstrap() ([]byte, error) {
 		// /v[0-9]+/users/[a-z0-9-]{1,63}. The translator refuses, by name, what
 		// could come near this: here it would block a whole hostname.
 		"re2.max_program_size.error_level": 20000,
+
+		"overload.premature_reset_total_stream_count":          resetStreams,
+		"overload.premature_reset_min_stream_lifetime_seconds": resetWithin,
+		"http.max_requests_per_io_cycle":                       requestsPerCycle,
 	})
 	if err != nil {
 		return nil, err
@@ -82,9 +96,13 @@ func (c Config) bootstrap() ([]byte, error) {
 		OverloadManager:    overload,
 		StatsFlushInterval: durationpb.New(5 * time.Second),
 		StatsConfig:        &metricsv3.StatsConfig{StatsMatcher: keptStats()},
-		Admin: &bootstrapv3.Admin{Address: &corev3.Address{Address: &corev3.Address_Pipe{
-			Pipe: &corev3.Pipe{Path: c.file(fileAdmin), Mode: 0o600},
-		}}},
+		Admin: &bootstrapv3.Admin{
+			Address: &corev3.Address{Address: &corev3.Address_Pipe{
+				Pipe: &corev3.Pipe{Path: c.file(fileAdmin), Mode: 0o600},
+			}},
+			// Clients who hold all connections do not keep us from asking.
+			IgnoreGlobalConnLimit: true,
+		},
 	}
 	if err := b.ValidateAll(); err != nil {
 		return nil, fmt.Errorf("bootstrap of Envoy %q: %w", c.Name, err)
@@ -97,7 +115,7 @@ func (c Config) bootstrap() ([]byte, error) {
 // that takes updates.
 func keptStats() *metricsv3.StatsMatcher {
 	var patterns []*matcherv3.StringMatcher
-	for _, prefix := range []string{"http.http-", "http.https-", "access_logs.", "filesystem.", "server.", "control_plane.", "overload."} {
+	for _, prefix := range []string{"http.http-", "http.https-", "limit.", "access_logs.", "filesystem.", "server.", "control_plane.", "overload."} {
 		patterns = append(patterns, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}})
 	}
 	return &metricsv3.StatsMatcher{StatsMatcher: &metricsv3.StatsMatcher_InclusionList{InclusionList: &matcherv3.ListStringMatcher{Patterns: patterns}}}
@@ -168,14 +186,24 @@ func grpcCluster(name, socket string) (*clusterv3.Cluster, error) {
 	}, nil
 }
 
-// overloadManager sheds load before the kernel sheds Envoy.
-func overloadManager() (*overloadv3.OverloadManager, error) {
+// overloadManager sheds load before the kernel sheds Envoy: connections without a
+// request first, then new requests, then new connections. What is open goes on,
+// and so do the control plane's connections, which are Envoy's own.
+func (c Config) overloadManager() (*overloadv3.OverloadManager, error) {
 	const heap, connections = "envoy.resource_monitors.fixed_heap", "envoy.resource_monitors.global_downstream_max_connections"
-	heapConfig, err := anypb.New(&heapv3.FixedHeapConfig{MaxHeapSizeBytes: maxHeapBytes})
+	heapConfig, err := anypb.New(&heapv3.FixedHeapConfig{MaxHeapSizeBytes: c.MaxHeapBytes})
 	if err != nil {
 		return nil, err
 	}
-	connectionsConfig, err := anypb.New(&connectionsv3.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: maxConnections})
+	connectionsConfig, err := anypb.New(&connectionsv3.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: int64(c.MaxConnections)})
+	if err != nil {
+		return nil, err
+	}
+	// Never the idle time of a stream: a shell in an incident must live.
+	timers, err := anypb.New(&overloadv3.ScaleTimersOverloadActionConfig{TimerScaleFactors: []*overloadv3.ScaleTimersOverloadActionConfig_ScaleTimer{
+		scaled(overloadv3.ScaleTimersOverloadActionConfig_HTTP_DOWNSTREAM_CONNECTION_IDLE, 2*time.Second),
+		scaled(overloadv3.ScaleTimersOverloadActionConfig_TRANSPORT_SOCKET_CONNECT, time.Second),
+	}})
 	if err != nil {
 		return nil, err
 	}
@@ -192,6 +220,12 @@ func overloadManager() (*overloadv3.OverloadManager, error) {
 			{Name: connections, ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: connectionsConfig}},
 		},
 		Actions: []*overloadv3.OverloadAction{
+			{Name: "envoy.overload_actions.reduce_timeouts", TypedConfig: timers, Triggers: []*overloadv3.Trigger{{
+				Name: heap,
+				TriggerOneof: &overloadv3.Trigger_Scaled{Scaled: &overloadv3.ScaledTrigger{
+					ScalingThreshold: 0.80, SaturationThreshold: 0.90,
+				}},
+			}}},
 			{Name: "envoy.overload_actions.shrink_heap", Triggers: above(0.90)},
 			{Name: "envoy.overload_actions.stop_accepting_requests", Triggers: above(0.95)},
 		},
@@ -199,6 +233,13 @@ func overloadManager() (*overloadv3.OverloadManager, error) {
 			{Name: "envoy.load_shed_points.tcp_listener_accept", Triggers: above(0.97)},
 		},
 	}, nil
+}
+
+func scaled(t overloadv3.ScaleTimersOverloadActionConfig_TimerType, least time.Duration) *overloadv3.ScaleTimersOverloadActionConfig_ScaleTimer {
+	return &overloadv3.ScaleTimersOverloadActionConfig_ScaleTimer{
+		Timer:          t,
+		OverloadAdjust: &overloadv3.ScaleTimersOverloadActionConfig_ScaleTimer_MinTimeout{MinTimeout: durationpb.New(least)},
+	}
 }
 
 // stableJSON is protojson with the same bytes from every build: protojson adds

@@ -36,6 +36,14 @@ type Config struct {
 	// CPUs, at most 4.
 	Concurrency int
 
+	// MaxConnections of clients, all listeners together; 0 means 5000. The control
+	// plane's do not count.
+	MaxConnections int
+
+	// MaxHeapBytes is how much memory Envoy may take before it refuses requests; 0
+	// means 1 GiB, and less than 64 MiB is refused.
+	MaxHeapBytes uint64
+
 	// DeadmanArgs is the command that ends an orphan; the Envoy's own
 	// directory is appended as its last argument, so {exe, "deadman", "--dir"}
 	// is what serve passes. It must call RunDeadman. Empty: there is none, and
@@ -117,6 +125,15 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Concurrency <= 0 {
 		c.Concurrency = min(runtime.NumCPU(), 4)
+	}
+	if c.MaxConnections <= 0 {
+		c.MaxConnections = defaultMaxConnections
+	}
+	if c.MaxHeapBytes == 0 {
+		c.MaxHeapBytes = defaultMaxHeap
+	}
+	if c.MaxHeapBytes < minMaxHeap {
+		return c, fmt.Errorf("dataplane: Config.MaxHeapBytes of Envoy %q is %d: Envoy itself needs %d", c.Name, c.MaxHeapBytes, minMaxHeap)
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

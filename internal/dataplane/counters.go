@@ -34,6 +34,9 @@ type Counters struct {
 	// Chains are the filter chains for clients, by their names. The admin interface
 	// is not among them.
 	Chains map[string]Requests
+	// Limited are the requests that the rate limit refused, of all chains. It is read
+	// after the chains: what is in it need not be in their totals yet.
+	Limited uint64
 	// Rows that the gRPC access log has handed over to be sent, and those dropped.
 	GRPCLogsWritten, GRPCLogsDropped uint64
 	// Writes of log files that failed, and files that could not be opened anew:
@@ -52,7 +55,7 @@ var chainStat = regexp.MustCompile(`^http\.(https?-.+)\.downstream_rq_(total|act
 
 // statsFilter is what Envoy is asked for; it bounds the answer.
 const statsFilter = `^(http\.https?-.+\.downstream_rq_(total|active)|` +
-	`access_logs\.grpc_access_log\.logs_(written|dropped)|` +
+	`limit\.http_local_rate_limit\.enforced|access_logs\.grpc_access_log\.logs_(written|dropped)|` +
 	`filesystem\.(write_failed|reopen_failed|write_total_buffered))$`
 
 const (
@@ -94,6 +97,7 @@ func (e *Envoy) Counters(ctx context.Context) (Counters, error) {
 func parseCounters(text string) (Counters, error) {
 	c := Counters{Chains: map[string]Requests{}}
 	fields := map[string]*uint64{
+		"limit.http_local_rate_limit.enforced":     &c.Limited,
 		"access_logs.grpc_access_log.logs_written": &c.GRPCLogsWritten,
 		"access_logs.grpc_access_log.logs_dropped": &c.GRPCLogsDropped,
 		"filesystem.write_failed":                  &c.FileWriteFailed,

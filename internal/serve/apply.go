@@ -84,6 +84,9 @@ func (l *loop) startEnvoy(parent context.Context, key types.NamespacedName) *env
 				e.watch(ctx, p, l.poke)
 				return
 			}
+			if ctx.Err() != nil {
+				return // told to stop before it had begun
+			}
 			l.log.Error("cannot start Envoy", "gateway", key.String(), "error", err)
 			select {
 			case <-ctx.Done():
@@ -150,7 +153,8 @@ func (l *loop) envoyConfig(key types.NamespacedName) dataplane.Config {
 		Name: key.String(), NodeID: key.String(),
 		XDSSocket: l.xdsSocket(), ALSSocket: l.alsSocket(),
 		EnvoyPath: l.opts.EnvoyPath, Dir: l.envoyDir(),
-		Concurrency: l.opts.Concurrency, DeadmanArgs: l.opts.DeadmanArgs, Log: l.log,
+		Concurrency: l.opts.Concurrency, MaxConnections: l.opts.MaxConnections, MaxHeapBytes: l.opts.MaxHeapBytes,
+		DeadmanArgs: l.opts.DeadmanArgs, Log: l.log,
 		OnExit: func(epoch string, clean bool) { l.recorder.Exited(key.String(), epoch, clean) },
 	}
 }

@@ -80,7 +80,7 @@ func (l *loop) serveGRPC(s *grpc.Server, path string) error {
 	}
 	l.grpcServers = append(l.grpcServers, s)
 	go func() {
-		if err := s.Serve(sock); err != nil {
+		if err := s.Serve(sock); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			l.log.Error("socket closed", "path", path, "error", err)
 			l.cancel() // without it nothing can be closed early: let Envoy's own deadlines and a restart do it
 		}

@@ -138,7 +138,7 @@ func (e *envoy) counters(ctx context.Context) (recorder.Counters, error) {
 		return recorder.Counters{}, err
 	}
 	c, err := p.Counters(ctx)
-	out := recorder.Counters{Epoch: c.Epoch, Chains: map[string]recorder.Requests{}, WriteFailed: c.FileWriteFailed + c.FileReopenFailed, Buffered: c.FileBuffered}
+	out := recorder.Counters{Epoch: c.Epoch, Chains: map[string]recorder.Requests{}, Limited: c.Limited, WriteFailed: c.FileWriteFailed + c.FileReopenFailed, Buffered: c.FileBuffered}
 	for chain, n := range c.Chains {
 		out.Chains[chain] = recorder.Requests(n)
 	}

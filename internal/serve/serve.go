@@ -33,6 +33,9 @@ type Options struct {
 	EnvoyPath string
 	// Concurrency is Envoy's number of workers; 0 for the default.
 	Concurrency int
+	// MaxConnections of clients and MaxHeapBytes of one Envoy; 0 for the defaults.
+	MaxConnections int
+	MaxHeapBytes   uint64
 	// MetricsAddress serves /metrics, /healthz and /readyz; "" for none. It must
 	// be loopback.
 	MetricsAddress string

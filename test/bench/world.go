@@ -145,6 +145,7 @@ spec:
   issuers: [{name: sso, issuer: https://sso.example.com, audiences: [bench], jwks: {inline: '%s'}}]
   roles: [{name: bench, grants: [{issuer: sso, claims: [{path: [groups], anyOf: [bench]}]}]}]
   limits: {maxOpen: 10000, maxPerDay: 10000}
+  requests: {withToken: {perSecond: 1000000, burst: 1000000}}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway

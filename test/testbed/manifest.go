@@ -18,6 +18,8 @@ type Policy struct {
 	Roles         []Role
 	Limits, Scope string
 	Suspended     bool
+	// Requests is YAML in flow style; "" for limits that no spec meets.
+	Requests string
 	// OnFailure of the audit log; "" for the default.
 	OnFailure string
 }
@@ -35,11 +37,15 @@ func Inline(jwks string) string { return fmt.Sprintf("{inline: %s}", quote(jwks)
 // quote for YAML: in single quotes only the single quote is special.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
+// unlimited is for specs that ask as often as they can.
+const unlimited = "{withToken: {perSecond: 1000000, burst: 1000000}, withoutToken: {perSecond: 1000000, burst: 1000000}, allWithoutToken: {perSecond: 1000000, burst: 1000000}}"
+
 // YAML of the policy.
 func (p Policy) YAML() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "apiVersion: breakglass.dev/v1alpha1\nkind: EmergencyPolicy\nmetadata: {name: %s}\nspec:\n", p.Name)
 	fmt.Fprintf(&b, "  suspended: %t\n  limits: %s\n  scope: %s\n", p.Suspended, cmp.Or(p.Limits, "{}"), cmp.Or(p.Scope, "{}"))
+	fmt.Fprintf(&b, "  requests: %s\n", cmp.Or(p.Requests, unlimited))
 	if p.OnFailure != "" {
 		fmt.Fprintf(&b, "  audit: {onFailure: %s}\n", p.OnFailure)
 	}

@@ -5,7 +5,6 @@ import (
 
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
@@ -47,6 +46,8 @@ func HCM(chain string, tls bool) *hcmv3.HttpConnectionManager {
 				// Envoy obeys some x-envoy-* headers of clients it takes for internal.
 				removePrefix("x-envoy-"),
 				removePrefix("x-breakglass-"),
+				// Envoy would take the id of a client it takes for internal, and the log with it.
+				remove("x-request-id"),
 				overwrite(scopeHeader, ScopeKey(chain, "%REQ(:AUTHORITY)%")),
 				overwrite(nowHeader, "%EMIT_TIME(%Y-%m-%dT%H:%M:%S.%6fZ)%"),
 			}})},
@@ -58,7 +59,10 @@ func HCM(chain string, tls bool) *hcmv3.HttpConnectionManager {
 		SchemeHeaderTransformation: &corev3.SchemeHeaderTransformation{
 			Transformation: &corev3.SchemeHeaderTransformation_SchemeToOverwrite{SchemeToOverwrite: scheme},
 		},
-		ServerHeaderTransformation:   hcmv3.HttpConnectionManager_PASS_THROUGH,
+		// The name of Envoy is not added; that of a backend is removed.
+		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
+		LocalReplyConfig:           localReply(),
+
 		UseRemoteAddress:             wrapperspb.Bool(true),
 		AlwaysSetRequestIdInResponse: true,
 		NormalizePath:                wrapperspb.Bool(true),
@@ -66,24 +70,16 @@ func HCM(chain string, tls bool) *hcmv3.HttpConnectionManager {
 		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_REJECT_REQUEST,
 		StripPortMode:                &hcmv3.HttpConnectionManager_StripAnyHostPort{StripAnyHostPort: true},
 		StripTrailingHostDot:         true,
-		MaxRequestHeadersKb:          wrapperspb.UInt32(32),
-		RequestHeadersTimeout:        durationpb.New(10 * time.Second),
-		// Deadline and token bound a stream; an idle shell in an incident must live.
-		StreamIdleTimeout: durationpb.New(time.Hour),
-		// How long a client of a cut HTTP/1 stream waits for the end of the connection.
-		DelayedCloseTimeout: durationpb.New(50 * time.Millisecond),
-		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
-			IdleTimeout:                  durationpb.New(5 * time.Minute),
-			MaxHeadersCount:              wrapperspb.UInt32(100),
-			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_REJECT_REQUEST,
-		},
-		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
-			AllowConnect:                true,
-			MaxConcurrentStreams:        wrapperspb.UInt32(100),
-			InitialStreamWindowSize:     wrapperspb.UInt32(64 << 10),
-			InitialConnectionWindowSize: wrapperspb.UInt32(1 << 20),
-		},
-		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
+
+		MaxRequestHeadersKb:       wrapperspb.UInt32(maxHeadersKiB),
+		RequestHeadersTimeout:     durationpb.New(headersTime),
+		StreamIdleTimeout:         durationpb.New(streamIdle),
+		StreamFlushTimeout:        durationpb.New(flushTime),
+		DelayedCloseTimeout:       durationpb.New(cutDelay),
+		CommonHttpProtocolOptions: connectionOptions(),
+		HttpProtocolOptions:       http1Options(),
+		Http2ProtocolOptions:      http2Options(),
+		UpgradeConfigs:            []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 	}
 }
 
@@ -113,10 +109,12 @@ func ads(initialFetchTimeout time.Duration) *corev3.ConfigSource {
 	}
 }
 
-// httpFilters, in order. The two before the token may still change which route
-// a request has; nothing after it may.
+// httpFilters, in order. What comes too often is refused before it costs
+// anything. The two before the token may still change which route a request has;
+// nothing after it may.
 func httpFilters(chain string) []*hcmv3.HttpFilter {
 	return []*hcmv3.HttpFilter{
+		limitFilter(),
 		// Upper-case hosts find their scope, which is keyed in lower case; a token
 		// is taken from one plain Authorization header or not at all.
 		filter("breakglass.request", lua(luaRequest(chain))),
@@ -129,9 +127,7 @@ func httpFilters(chain string) []*hcmv3.HttpFilter {
 		filter(filterWindow, windowFilter()),
 		filter(filterRole, roleDefault()),
 		// After the window, so that the expression cannot fail here.
-		filter(filterEnd, &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{
-			RequestMutations: []*mutationv3.HeaderMutation{overwrite("x-envoy-upstream-stream-duration-ms", "%CEL("+celLeftMillis+")%")},
-		}}),
+		filter(filterEnd, ending()),
 		filter("envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true}),
 	}
 }
@@ -147,29 +143,48 @@ func lua(code string) *luav3.Lua {
 // An error in a script leaves the request as it was: without its scope it finds
 // no route, which is a 404, and the locks that follow need no script.
 //
-// A path with ";" is refused: many backends cut it off there, and would serve a
-// path that another rule, with a stronger role, stands for. So is a host with
-// "%", which some would decode to the host of another route.
+// It sees the path as Envoy has normalised it and as the backend will get it, and
+// refuses one that some backend would read as another path, for which another
+// rule, with a stronger role, may stand: with ";", where many cut it off; with a
+// backslash; with an escaped one of ; ? # % ., where those that decode first see
+// a separator, another escape or a dot segment; with an escaped control byte, at
+// which some end it; with the first byte of an overlong UTF-8 sequence, which
+// some decode to "/"; and with an escape that is none. A host with "%" is
+// refused too: some would decode it to the host of another route.
 //
 // jwt_authn would find "Bearer TOKEN" anywhere in the header, also in the second
 // of two: whoever judges the first one in front of us would see somebody else.
 func luaRequest(chain string) string {
-	return `function envoy_on_request(h)
+	return `local bad = {["3b"]=1, ["3f"]=1, ["23"]=1, ["25"]=1, ["2e"]=1, ["2f"]=1, ["5c"]=1, ["7f"]=1, ["c0"]=1, ["c1"]=1}
+local function ambiguous(path)
+  if path:find("[;\\#%c]") then
+    return true
+  end
+  local at = path:find("%", 1, true)
+  while at do
+    local hex = path:match("^%x%x", at + 1)
+    if not hex or bad[hex:lower()] or hex:find("^[01]") then
+      return true
+    end
+    at = path:find("%", at + 3, true)
+  end
+  return false
+end
+function envoy_on_request(h)
   local headers = h:headers()
   local path = headers:get(":path") or ""
   local query = path:find("?", 1, true)
-  if path:sub(1, (query or 0) - 1):find(";", 1, true) then
+  if query then
+    path = path:sub(1, query - 1)
+  end
+  local host = headers:get(":authority") or ""
+  if path:find("[;%%\\#%c]") and ambiguous(path) or host:find("%", 1, true) then
     h:respond({[":status"] = "400"}, "")
     return
   end
   local auth = headers:get("authorization")
   if auth and (headers:getNumValues("authorization") ~= 1 or not auth:find("^Bearer [%w%-_%.]+$")) then
     headers:remove("authorization")
-  end
-  local host = headers:get(":authority") or ""
-  if host:find("%", 1, true) then
-    h:respond({[":status"] = "400"}, "")
-    return
   end
   if host:find("%u") then
     headers:replace("` + scopeHeader + `", "` + ScopeKey(chain, "") + `" .. host:lower())
@@ -192,6 +207,10 @@ func overwrite(key, value string) *mutationv3.HeaderMutation {
 		Header:       &corev3.HeaderValue{Key: key, Value: value},
 		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 	}}}
+}
+
+func remove(header string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: header}}
 }
 
 func removePrefix(prefix string) *mutationv3.HeaderMutation {

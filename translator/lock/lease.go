@@ -63,7 +63,7 @@ func OriginalDst() *clusterv3.Cluster {
 		ConnectTimeout:                durationpb.New(time.Second),
 		CleanupInterval:               durationpb.New(time.Minute),
 		CircuitBreakers:               neverQueue(),
-		PerConnectionBufferLimitBytes: wrapperspb.UInt32(32 << 10),
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(connBuffer),
 	}
 }
 
@@ -94,7 +94,7 @@ func Cluster(opening string, n int, b Backend) *clusterv3.Cluster {
 		Name:                          name,
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
 		ConnectTimeout:                durationpb.New(time.Second),
-		PerConnectionBufferLimitBytes: wrapperspb.UInt32(32 << 10),
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(connBuffer),
 		CircuitBreakers:               neverQueue(),
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{
 			ClusterName: name,

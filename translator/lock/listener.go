@@ -2,11 +2,9 @@ package lock
 
 import (
 	"strconv"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -30,10 +28,10 @@ func Listener(addresses []string, port int32, chains []Chain) *listenerv3.Listen
 	l := &listenerv3.Listener{
 		Name:                          ListenerName(port),
 		Address:                       socketAddress(addresses[0], port),
-		PerConnectionBufferLimitBytes: wrapperspb.UInt32(32 << 10),
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(connBuffer),
 		// The kernel then refuses a second Envoy on this port.
 		EnableReusePort:        wrapperspb.Bool(false),
-		ListenerFiltersTimeout: durationpb.New(5 * time.Second),
+		ListenerFiltersTimeout: durationpb.New(greeting),
 		AccessLog:              connectionLogs(),
 	}
 	for _, a := range addresses[1:] {
@@ -42,23 +40,20 @@ func Listener(addresses []string, port int32, chains []Chain) *listenerv3.Listen
 	for _, c := range chains {
 		fc := &listenerv3.FilterChain{
 			Name: c.Name,
-			Filters: []*listenerv3.Filter{{
+			Filters: []*listenerv3.Filter{connectionLimit(c.Name), {
 				Name:       "envoy.filters.network.http_connection_manager",
 				ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: toAny(HCM(c.Name, len(c.Secrets) > 0))},
 			}},
 		}
 		if len(c.Secrets) > 0 {
 			fc.TransportSocket = downstreamTLS(c.Secrets)
-			fc.TransportSocketConnectTimeout = durationpb.New(5 * time.Second)
+			fc.TransportSocketConnectTimeout = durationpb.New(greeting)
 			if c.Hostname != "" {
 				fc.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: []string{c.Hostname}}
 			}
-			if len(l.ListenerFilters) == 0 {
-				l.ListenerFilters = []*listenerv3.ListenerFilter{{
-					Name:       "envoy.filters.listener.tls_inspector",
-					ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: toAny(&tlsinspectorv3.TlsInspector{})},
-				}}
-			}
+		}
+		if len(l.ListenerFilters) == 0 { // a port speaks TLS or does not
+			l.ListenerFilters = []*listenerv3.ListenerFilter{inspector(len(c.Secrets) > 0)}
 		}
 		l.FilterChains = append(l.FilterChains, fc)
 	}

@@ -39,6 +39,7 @@ const MetadataNamespace = "breakglass.dev"
 
 // The HTTP filters, by name. A route's own configuration refers to them.
 const (
+	filterLimit  = "breakglass.limit"
 	filterJWT    = "breakglass.jwt"
 	filterWindow = "breakglass.window"
 	filterRole   = "breakglass.role"
