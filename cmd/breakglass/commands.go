@@ -13,6 +13,7 @@ func commands() []*cobra.Command {
 		newAuditCommand(),
 		newTokenCommand(),
 		newValidateCommand(),
+		newRenderCommand(),
 		newServeCommand(),
 		newDemoCommand(),
 		newVersionCommand(),
