@@ -13,6 +13,7 @@ func commands() []*cobra.Command {
 		newAuditCommand(),
 		newTokenCommand(),
 		newValidateCommand(),
+		newLintCommand(),
 		newRenderCommand(),
 		newServeCommand(),
 		newDemoCommand(),

@@ -10,9 +10,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// busy tells a terminal what a command is at, once that takes longer than a
+// notice tells a terminal what a command is at, once that takes longer than a
 // second.
-type busy struct {
+type notice struct {
 	out   io.Writer
 	timer *time.Timer
 	mu    sync.Mutex
@@ -20,8 +20,8 @@ type busy struct {
 	over  bool
 }
 
-func working(out io.Writer, what string) *busy {
-	b := &busy{out: out}
+func working(out io.Writer, what string) *notice {
+	b := &notice{out: out}
 	if !isTerminal(out) {
 		return b
 	}
@@ -37,7 +37,7 @@ func working(out io.Writer, what string) *busy {
 }
 
 // done makes room for what is written next.
-func (b *busy) done() {
+func (b *notice) done() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.over = true

@@ -17,9 +17,14 @@ type Backend struct {
 	Port      int32
 	// Object is nil if the Service is not in the manifests.
 	Object *corev1.Service
-	// Slices of the Service, and the addresses in them that are ready.
-	Slices    []types.NamespacedName
-	Endpoints []netip.AddrPort
+	// Endpoints of the Service that are ready.
+	Endpoints []Endpoint
+}
+
+// Endpoint is an address, and the EndpointSlice that has it.
+type Endpoint struct {
+	netip.AddrPort
+	Slice types.NamespacedName
 }
 
 // Backends of a route, in order.
@@ -56,29 +61,28 @@ func (p *Posture) endpoints(b *Backend) {
 		if key.Namespace != b.Service.Namespace || s.Labels[discoveryv1.LabelServiceName] != b.Service.Name {
 			continue
 		}
-		b.Slices = append(b.Slices, key)
 		for _, port := range s.Ports {
 			if port.Port == nil || port.Name != nil && *port.Name != name || port.Name == nil && name != "" {
 				continue
 			}
-			b.Endpoints = append(b.Endpoints, ready(s, uint16(*port.Port))...)
+			b.Endpoints = append(b.Endpoints, ready(key, s, uint16(*port.Port))...)
 		}
 	}
-	slices.SortFunc(b.Endpoints, func(x, y netip.AddrPort) int {
+	slices.SortStableFunc(b.Endpoints, func(x, y Endpoint) int {
 		return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Port(), y.Port()))
 	})
-	b.Endpoints = slices.Compact(b.Endpoints)
+	b.Endpoints = slices.CompactFunc(b.Endpoints, func(x, y Endpoint) bool { return x.AddrPort == y.AddrPort })
 }
 
-func ready(s *discoveryv1.EndpointSlice, port uint16) []netip.AddrPort {
-	var out []netip.AddrPort
+func ready(key types.NamespacedName, s *discoveryv1.EndpointSlice, port uint16) []Endpoint {
+	var out []Endpoint
 	for _, e := range s.Endpoints {
 		if e.Conditions.Ready != nil && !*e.Conditions.Ready {
 			continue
 		}
 		for _, a := range e.Addresses {
 			if ip, err := netip.ParseAddr(a); err == nil {
-				out = append(out, netip.AddrPortFrom(ip, port))
+				out = append(out, Endpoint{netip.AddrPortFrom(ip, port), key})
 			}
 		}
 	}

@@ -151,7 +151,7 @@ func requests(objects translator.Objects, o Options) (map[types.NamespacedName]a
 		a := &v1alpha1.Activation{
 			ObjectMeta: metav1.ObjectMeta{Namespace: open.Route.Namespace, Name: fmt.Sprintf("render-%d", i+1)},
 			Spec: v1alpha1.ActivationSpec{
-				TargetRefs: []v1alpha1.TargetReference{target}, Role: role, Reason: "breakglass render", Incident: "none",
+				TargetRefs: []v1alpha1.TargetReference{target}, Role: role, Reason: "breakglass render", Incident: "breakglass-render",
 			},
 		}
 		if open.Duration > 0 {

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 )
@@ -42,6 +43,9 @@ func withoutSecrets(o runtime.Object) runtime.Object {
 	}
 	public := &corev1.Secret{TypeMeta: sec.TypeMeta, Type: sec.Type, Immutable: sec.Immutable}
 	public.Namespace, public.Name = sec.Namespace, sec.Name
+	if ignored, there := sec.Annotations[v1alpha1.LintIgnoreAnnotation]; there {
+		public.Annotations = map[string]string{v1alpha1.LintIgnoreAnnotation: ignored}
+	}
 	if cert, there := sec.Data[corev1.TLSCertKey]; there {
 		public.Data = map[string][]byte{corev1.TLSCertKey: cert}
 	}
