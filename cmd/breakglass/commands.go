@@ -14,6 +14,7 @@ func commands() []*cobra.Command {
 		newTokenCommand(),
 		newValidateCommand(),
 		newLintCommand(),
+		newDiffCommand(),
 		newRenderCommand(),
 		newServeCommand(),
 		newDemoCommand(),

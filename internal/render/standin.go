@@ -186,3 +186,13 @@ func certificate() (cert, key []byte, err error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), nil
 }
+
+// WithStandIns are the objects with a stand-in for every key and certificate that
+// they name and lack.
+func WithStandIns(objects translator.Objects) (translator.Objects, error) {
+	s, err := complete(objects)
+	if err != nil {
+		return objects, err
+	}
+	return s.objects, nil
+}
