@@ -16,9 +16,11 @@ func commands() []*cobra.Command {
 		newLintCommand(),
 		newDiffCommand(),
 		newRenderCommand(),
+		newExportCommand(),
 		newServeCommand(),
 		newDemoCommand(),
 		newVersionCommand(),
+		newManCommand(),
 		newDeadmanCommand(),
 	}
 }
