@@ -208,4 +208,3 @@ func factText(k diff.Kind, f diff.Fact) string {
 	}
 	return topic + f.Was + " -> " + f.Is
 }
-

@@ -48,25 +48,25 @@ func controlPlaneBackend(r *run, rt *posture.Route, field string, b posture.Back
 	}
 	for _, e := range b.Endpoints {
 		if what := systemPorts[e.Port()]; what != "" {
-			r.add(sliceKey(e), "endpoints", "%s of Service %s, which HTTPRoute %s reaches, is the port of %s", e, b.Service, rt.Key, what)
+			r.add(sliceKey(e), "endpoints", "%s of Service %s is the port of %s", e, b.Service, what)
 		}
 	}
 }
 
 func sliceKey(e posture.Endpoint) source.ObjectKey { return objectKey("EndpointSlice", e.Slice) }
 
-func metadataBackend(r *run, rt *posture.Route, _ string, b posture.Backend) {
+func metadataBackend(r *run, _ *posture.Route, _ string, b posture.Backend) {
 	for _, e := range b.Endpoints {
 		if ip := e.Addr().Unmap(); ip.IsLinkLocalUnicast() || slices.Contains(metadataAddresses, ip) {
-			r.add(sliceKey(e), "endpoints", "%s of Service %s, which HTTPRoute %s reaches, is link-local or a metadata service", e, b.Service, rt.Key)
+			r.add(sliceKey(e), "endpoints", "%s of Service %s is link-local or a metadata service", e, b.Service)
 		}
 	}
 }
 
-func loopbackBackend(r *run, rt *posture.Route, _ string, b posture.Backend) {
+func loopbackBackend(r *run, _ *posture.Route, _ string, b posture.Backend) {
 	for _, e := range b.Endpoints {
 		if e.Addr().Unmap().IsLoopback() {
-			r.add(sliceKey(e), "endpoints", "%s of Service %s, which HTTPRoute %s reaches, is on loopback", e, b.Service, rt.Key)
+			r.add(sliceKey(e), "endpoints", "%s of Service %s is on loopback", e, b.Service)
 		}
 	}
 }

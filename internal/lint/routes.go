@@ -237,7 +237,7 @@ func pointlessTimeout(r *run, rt *posture.Route, field string, rule *gwv1.HTTPRo
 		longest = max(longest, o.Longest)
 	}
 	if asked > longest {
-		r.add(routeKey(rt), field+".timeouts.request", "%s is longer than the longest window, %s", asked, longest)
+		r.add(routeKey(rt), field+".timeouts.request", "%s is longer than the longest window, %s", short(asked), short(longest))
 	}
 }
 
