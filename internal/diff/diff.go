@@ -227,16 +227,20 @@ func compareLevels(topic string, was, is *about) []Fact {
 	i, has := is.levels[topic]
 	f := Fact{Topic: topic, Was: w.text, Is: i.text}
 	switch {
-	case !had && !has || had && has && w == i:
+	case had == has && w == i:
 		return nil
-	case !had && len(was.topics) == 0 && i.rank == 0, !has && len(is.topics) == 0 && w.rank == 0:
-		return nil // of an object that comes or goes, the strict settings are no news
-	case !had || has && i.rank > w.rank:
+	case has && !had:
 		f.Effect = Widens
-	case !has || i.rank < w.rank:
+		if len(was.topics) == 0 && i.rank == 0 {
+			return nil // of an object that comes, the strict settings are no news
+		}
+	case had && !has:
 		f.Effect = Narrows
+		if len(is.topics) == 0 && w.rank == 0 {
+			return nil // likewise of one that goes
+		}
 	default:
-		f.Effect = Changes
+		f.Effect = map[int]Effect{1: Widens, 0: Changes, -1: Narrows}[cmp.Compare(i.rank, w.rank)]
 	}
 	return []Fact{f}
 }

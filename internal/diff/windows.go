@@ -1,13 +1,14 @@
 package diff
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/render"
 	"github.com/breakglass-gateway/breakglass-gateway/translator"
@@ -40,48 +41,53 @@ func (r *Report) Windows(before, after translator.Objects, at time.Time, open Op
 	}
 	// Those that are only among the new manifests open nothing now.
 	next := translator.Translate(translator.Input{Objects: changed, Now: at, Records: records})
-	ends := map[string]Fact{}
-	for _, f := range next.Facts {
-		was, known := records[f.Record.Key()]
-		if !known || was.Final() || len(was.Targets) == 0 {
-			continue
-		}
-		// The last one says what it comes to.
-		if fact, tell := windowFact(f, was); tell {
-			ends["Activation "+f.Record.Key().String()] = fact
-		}
-	}
+	ends := ended(next.Facts, records)
 	for key, s := range next.Statuses.Activations {
-		// No fact says so: it is only not served any more, and may be again.
-		name, was := "Activation "+key.String(), records[key]
-		if _, told := ends[name]; told || was.Final() || len(was.Targets) == 0 {
+		name := object(key)
+		if _, told := ends[name]; told || !isOpen(records[key]) {
 			continue
 		}
-		for i, t := range s.Targets {
-			old := out.Statuses.Activations[key].Targets
-			if blocked(t.Reason) && i < len(old) && !blocked(old[i].Reason) {
-				ends[name] = Fact{Narrows, fmt.Sprintf("is open for role %s until %s, and would not be served", was.Spec.Role, stamp(was.Deadline)), "", t.Message}
-			}
+		if why := unserved(out.Statuses.Activations[key].Targets, s.Targets); why != "" {
+			ends[name] = Fact{Narrows, standing(records[key]) + ", and would not be served", "", why}
 		}
 	}
-	for name, fact := range ends {
-		r.Changes = append(r.Changes, Change{Object: name, Kind: Window, Facts: []Fact{fact}})
+	for _, name := range slices.Sorted(maps.Keys(ends)) {
+		r.Changes = append(r.Changes, Change{Object: name, Kind: Window, Facts: []Fact{ends[name]}})
 	}
-	slices.SortStableFunc(r.Changes, func(a, b Change) int {
-		if a.Kind == Window && b.Kind == Window {
-			return cmp.Compare(a.Object, b.Object)
-		}
-		return cmp.Compare(rank(a.Kind), rank(b.Kind))
-	})
 	return nil
 }
 
-// rank tells windows last.
-func rank(k Kind) int {
-	if k == Window {
-		return 1
+func object(key types.NamespacedName) string { return "Activation " + key.String() }
+
+func isOpen(r activation.Record) bool { return !r.Final() && len(r.Targets) > 0 }
+
+func standing(r activation.Record) string {
+	return fmt.Sprintf("is open for role %s until %s", r.Spec.Role, stamp(r.Deadline))
+}
+
+// ended are the windows that the facts end or shorten. The last fact says what it
+// comes to.
+func ended(facts []activation.Fact, records map[types.NamespacedName]activation.Record) map[string]Fact {
+	ends := map[string]Fact{}
+	for _, f := range facts {
+		if was := records[f.Record.Key()]; isOpen(was) {
+			if fact, tell := windowFact(f, was); tell {
+				ends[object(f.Record.Key())] = fact
+			}
+		}
 	}
-	return 0
+	return ends
+}
+
+// unserved says why a target is not served any more although no fact ends it: it
+// may be served again.
+func unserved(was, is []v1alpha1.TargetStatus) string {
+	for i, t := range is {
+		if i < len(was) && blocked(t.Reason) && !blocked(was[i].Reason) {
+			return t.Message
+		}
+	}
+	return ""
 }
 
 // blocked: whether a reason is more than Envoy's not having answered yet.
@@ -90,7 +96,7 @@ func blocked(reason string) bool {
 }
 
 func windowFact(f activation.Fact, was activation.Record) (Fact, bool) {
-	open := fmt.Sprintf("is open for role %s until %s", was.Spec.Role, stamp(was.Deadline))
+	open := standing(was)
 	switch f.Event {
 	case activation.Shortened:
 		return Fact{Narrows, open + ", and would be shortened", "", "until " + stamp(f.Record.Deadline)}, true
