@@ -57,13 +57,17 @@ build: ## Build bin/breakglass.
 # One rule for both users of the generator, so that what is verified is what is generated.
 generate_into = $(CONTROLLER_GEN) object crd paths=./api/v1alpha1/... output:object:dir=$(1) output:crd:dir=$(2)
 
+.PHONY: man
+man: build ## Write the man pages of every command to man/.
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0) $(BIN) man man
+
 .PHONY: generate
 generate: $(CONTROLLER_GEN) ## Generate deep copies and CRDs from api/v1alpha1.
 	$(call generate_into,api/v1alpha1,api/crds)
 
 .PHONY: clean
 clean: ## Remove what was built. Installed tools stay.
-	rm -rf bin
+	rm -rf bin man
 	find . -name '*.test' -type f -not -path './.git/*' -delete
 
 ##@ Check
@@ -131,6 +135,12 @@ print-envoy:
 	@echo '$(ENVOY)'
 
 ##@ Use
+
+# What a pipeline of a break-glass repository runs; here on the example.
+.PHONY: review
+review: build ## Validate and lint examples/repo, as a pipeline of your own repository would.
+	$(BIN) validate examples/repo
+	$(BIN) lint -c examples/repo --fail-on warning
 
 .PHONY: demo
 demo: build $(ENVOY) ## A tour on the real Envoy, under a minute. KEEP=1 leaves it serving.

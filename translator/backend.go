@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
-	"github.com/breakglass-gateway/breakglass-gateway/internal/diff"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/compare"
 	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
 )
 
@@ -29,7 +29,7 @@ func (s *state) indexEndpoints(touch func(service types.NamespacedName)) {
 	if s.slices == nil {
 		s.slices = map[types.NamespacedName][]*discoveryv1.EndpointSlice{}
 	}
-	for key := range diff.Keys(s.was.EndpointSlices, s.in.EndpointSlices) {
+	for key := range compare.Keys(s.was.EndpointSlices, s.in.EndpointSlices) {
 		if old := s.was.EndpointSlices[key]; old != nil {
 			if svc, named := serviceOf(key, old); named {
 				s.slices[svc] = slices.DeleteFunc(s.slices[svc], func(o *discoveryv1.EndpointSlice) bool { return o == old })

@@ -6,7 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
-	"github.com/breakglass-gateway/breakglass-gateway/internal/diff"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/compare"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
 )
 
@@ -53,13 +53,13 @@ func (s *state) resolveFrame() bool {
 func (s *state) frameStands() bool {
 	in, was := &s.in, &s.was
 	return s.made && !in.Now.Before(s.since) && (s.until.IsZero() || in.Now.Before(s.until)) && s.sameSurroundings() &&
-		diff.Same(was.GatewayClasses, in.GatewayClasses) && diff.Same(was.Gateways, in.Gateways) && diff.Same(was.Policies, in.Policies) &&
-		diff.Same(was.Secrets, in.Secrets) && diff.Same(was.ConfigMaps, in.ConfigMaps) && sameKeySets(was.RemoteKeys, in.RemoteKeys)
+		compare.Same(was.GatewayClasses, in.GatewayClasses) && compare.Same(was.Gateways, in.Gateways) && compare.Same(was.Policies, in.Policies) &&
+		compare.Same(was.Secrets, in.Secrets) && compare.Same(was.ConfigMaps, in.ConfigMaps) && sameKeySets(was.RemoteKeys, in.RemoteKeys)
 }
 
 // sameSurroundings: what routes are resolved by besides Gateways.
 func (s *state) sameSurroundings() bool {
-	return diff.Same(s.was.Namespaces, s.in.Namespaces) && diff.Same(s.was.ReferenceGrants, s.in.ReferenceGrants)
+	return compare.Same(s.was.Namespaces, s.in.Namespaces) && compare.Same(s.was.ReferenceGrants, s.in.ReferenceGrants)
 }
 
 func sameKeySets(a, b map[jwks.Key]jwks.Result) bool {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
-	"github.com/breakglass-gateway/breakglass-gateway/internal/diff"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/compare"
 )
 
 // route is an HTTPRoute with at least one parent of ours.
@@ -78,7 +78,7 @@ func (s *state) resolveRoutes(anew bool) {
 // staleRoutes are those of which something that they are made of has changed.
 func (s *state) staleRoutes() map[types.NamespacedName]bool {
 	stale := map[types.NamespacedName]bool{}
-	for key := range diff.Keys(s.was.HTTPRoutes, s.in.HTTPRoutes) {
+	for key := range compare.Keys(s.was.HTTPRoutes, s.in.HTTPRoutes) {
 		stale[key] = true
 	}
 	touch := func(service types.NamespacedName) {
@@ -86,7 +86,7 @@ func (s *state) staleRoutes() map[types.NamespacedName]bool {
 			stale[key] = true
 		}
 	}
-	for key := range diff.Keys(s.was.Services, s.in.Services) {
+	for key := range compare.Keys(s.was.Services, s.in.Services) {
 		touch(key)
 	}
 	s.indexEndpoints(touch)

@@ -13,6 +13,9 @@ const (
 	ControllerName = "breakglass.dev/gateway-controller"
 	// RoleLabel, on a route, names the only emergency role that may open it.
 	RoleLabel = "breakglass.dev/role"
+	// LintIgnoreAnnotation, on any object, names findings of `breakglass lint` that a
+	// reviewer has accepted for it: one per line, each with a reason, as "BG012 why".
+	LintIgnoreAnnotation = "breakglass.dev/lint-ignore"
 )
 
 // GroupVersion is the group and version of every object in this package.

@@ -224,7 +224,7 @@ func (v *verification) conclude() {
 	for _, m := range v.missing {
 		if m.to > v.removed {
 			v.unexplained = true
-			v.wrong(m.file, m.line, m.from, remedyCopy, "entries %d to %d are not there, before this one", m.from, m.to-1)
+			v.wrong(m.file, m.line, m.from, remedyCopy, "%s not there, before this one", span(m.from, m.to-1))
 		}
 	}
 	if len(v.pub) > 0 {
@@ -238,4 +238,12 @@ func (v *verification) conclude() {
 	if v.more > 0 {
 		r.Findings[maxFindings-1] = Finding{File: v.dir, Problem: fmt.Sprintf("%d more findings are not shown", v.more+1), Remedy: remedyCopy}
 	}
+}
+
+// span of entries: "entry 9 is", "entries 9 to 11 are".
+func span(from, to uint64) string {
+	if from == to {
+		return fmt.Sprintf("entry %d is", from)
+	}
+	return fmt.Sprintf("entries %d to %d are", from, to)
 }

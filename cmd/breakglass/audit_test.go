@@ -195,9 +195,9 @@ func TestCountingBeginsAnewWhereOlderEntriesWereRemoved(t *testing.T) {
 		got = append(got, f.Problem)
 	}
 	want := []string{
-		"requests 62 to 62 of Envoy e of Gateway g are not in the log",
-		"entries 10 to 10 of the journal are not in the log",
-		"entries 1 to 1 of the journal third are not in the log",
+		"request 62 of Envoy e of Gateway g is not in the log",
+		"entry 10 of the journal is not in the log",
+		"entry 1 of the journal third is not in the log",
 		`the cursor of the journal is "none", not ID:SEQ`,
 	}
 	if !slices.Equal(got, want) || len(c.notes) != 1 {

@@ -139,7 +139,7 @@ func (c *counter) request(e merkle.Entry) {
 	case r.n <= *last:
 		c.wrong(e.Seq, remedyNumber, "request number %d of Envoy %s of Gateway %s is in the log again: the last one had number %d", r.n, r.epoch, r.gateway, *last)
 	default:
-		c.wrong(e.Seq, remedyNumber, "requests %d to %d of Envoy %s of Gateway %s are not in the log", *last+1, r.n-1, r.epoch, r.gateway)
+		c.wrong(e.Seq, remedyNumber, "%s not in the log", span("request", fmt.Sprintf("Envoy %s of Gateway %s", r.epoch, r.gateway), *last+1, r.n-1))
 	}
 	*last = max(*last, r.n)
 	if text, ok := e.Cursors[string(c.name)]; ok && text != strconv.FormatUint(r.n, 10) {
@@ -241,14 +241,14 @@ func (c *counter) control(seq uint64, text string) {
 	switch {
 	case n == 1 && c.journal > 0:
 		if len(c.notes) < maxFindings {
-			c.notes = append(c.notes, fmt.Sprintf("entry %d: the journal of serve began anew, after %d entries: it was moved away, restored from a copy or cut", seq, c.journal))
+			c.notes = append(c.notes, fmt.Sprintf("entry %d: the journal of serve began anew, after %s: it was moved away, restored from a copy or cut", seq, count(int(c.journal), "entry")))
 		}
 	case id != c.journalID && c.journal > 0:
-		c.wrong(seq, remedyNumber, "entries 1 to %d of the journal %s are not in the log", n-1, id)
+		c.wrong(seq, remedyNumber, "%s not in the log", span("entry", "the journal "+id, 1, n-1))
 	case n <= c.journal:
 		c.wrong(seq, remedyNumber, "entry %d of the journal is in the log again", n)
 	case n > c.journal+1:
-		c.wrong(seq, remedyNumber, "entries %d to %d of the journal are not in the log", c.journal+1, n-1)
+		c.wrong(seq, remedyNumber, "%s not in the log", span("entry", "the journal", c.journal+1, n-1))
 	}
 	c.journalID, c.journal = id, n
 }

@@ -26,7 +26,7 @@ func writeVerified(out io.Writer, r *verified) error {
 	field("root", "%s", r.Root)
 	field("entries", "%s", entriesText(r))
 	if r.Pruned > 0 {
-		field("pruned", "%d older entries: they were removed because of their age", r.Pruned)
+		field("pruned", "%s, removed because of their age", count(int(r.Pruned), "older entry"))
 	}
 	if !r.First.IsZero() {
 		field("time", "%s to %s", r.First.UTC().Format(time.RFC3339), r.Last.UTC().Format(time.RFC3339))

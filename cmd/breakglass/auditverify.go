@@ -163,7 +163,7 @@ func (r *verified) take(c *counter) {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s noted in the log: breakglass audit list --kind problem", count(int(c.problems), "problem")))
 	}
 	if r.Unsigned > 0 {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("%d entries at the end are under no signed checkpoint: normal while serve runs, and after a crash until it is started again", r.Unsigned))
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s at the end under no signed checkpoint: normal while serve runs, and after a crash until it is started again", count(int(r.Unsigned), "entry")))
 	}
 	if !r.Trusted {
 		r.Warnings = append(r.Warnings, "the keys are those that lay beside the log: whoever could edit it could replace them; give --key from elsewhere")

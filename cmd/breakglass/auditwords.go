@@ -231,7 +231,7 @@ func tellSegment(s struct {
 	Size     uint64
 	Previous string
 }) telling {
-	return telling{event: "began", message: strings.TrimSuffix(fmt.Sprintf("%d entries before it, the last in %s", s.Size, s.Previous), ", the last in ")}
+	return telling{event: "began", message: strings.TrimSuffix(fmt.Sprintf("%s before it, the last in %s", count(int(s.Size), "entry"), s.Previous), ", the last in ")}
 }
 
 func tellKey(k struct{ From, To string }) telling {

@@ -13,9 +13,14 @@ func commands() []*cobra.Command {
 		newAuditCommand(),
 		newTokenCommand(),
 		newValidateCommand(),
+		newLintCommand(),
+		newDiffCommand(),
+		newRenderCommand(),
+		newExportCommand(),
 		newServeCommand(),
 		newDemoCommand(),
 		newVersionCommand(),
+		newManCommand(),
 		newDeadmanCommand(),
 	}
 }

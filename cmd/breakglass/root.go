@@ -88,6 +88,9 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 	if err == nil {
 		return exitOK
 	}
+	if errors.Is(err, errDiffers) {
+		return exitFailed // what differs was told
+	}
 	_, _ = fmt.Fprintf(errOut, "Error: %v\n", err) // nowhere else to say it
 	var usage usageError
 	if errors.As(err, &usage) || !started {

@@ -11,26 +11,32 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control/controltest"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"breakglass": func() { os.Exit(run()) }})
 }
 
-// TestScripts runs testdata/script/*.txtar. A script has these commands of ours:
+// TestScripts runs testdata/script/*.txtar. $EXAMPLES is the directory examples. A
+// script has these commands of ours:
 //
-//	serve [SCENARIO]   a fake serve on $WORK/data; SCENARIO says what becomes of an activation
+//	serve [SCENARIO]   a fake serve on $WORK/data; SCENARIO says what becomes of an activation,
+//	                   repo that it has the manifests of $WORK/repo in use
 //	stop               ends it
 //	add FILE           an activation that is there already, as JSON
 //	set NAME PHASE     moves payments/NAME on
 //	waiting            waits until somebody waits for an activation
 //	log DIR [WHAT]     writes an audit log, or goes on with it; see scriptLog
+//	copy FROM TO       copies a directory
+//	edit FILE OLD NEW  replaces a text that must be there
 //	holds FILE TEXT    waits until there is TEXT in FILE
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -40,6 +46,11 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TZ", "UTC")
 			// The race detector would make each command last a second longer.
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
+			examples, err := filepath.Abs(filepath.Join("..", "..", "examples"))
+			if err != nil {
+				return err
+			}
+			env.Setenv("EXAMPLES", examples)
 			env.Values[fakeKey{}] = &fake{}
 			env.Defer(env.Values[fakeKey{}].(*fake).stop)
 			return nil
@@ -51,7 +62,11 @@ func TestScripts(t *testing.T) {
 			"set":     func(ts *testscript.TestScript, _ bool, args []string) { fakeOf(ts).set(args[0], args[1]) },
 			"waiting": func(ts *testscript.TestScript, _ bool, _ []string) { fakeOf(ts).waiting(ts) },
 			"log":     func(ts *testscript.TestScript, _ bool, args []string) { scriptLog(ts, args) },
-			"holds":   func(ts *testscript.TestScript, _ bool, args []string) { holds(ts, args[0], args[1]) },
+			"copy": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(os.CopyFS(ts.MkAbs(args[1]), os.DirFS(args[0])))
+			},
+			"edit":  func(ts *testscript.TestScript, _ bool, args []string) { edit(ts, args[0], args[1], args[2]) },
+			"holds": func(ts *testscript.TestScript, _ bool, args []string) { holds(ts, args[0], args[1]) },
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -75,6 +90,9 @@ func (f *fake) serve(ts *testscript.TestScript, args []string) {
 		case "empty":
 			f.backend.Fixed = control.Status{Version: "test", Now: time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC), NotReady: []string{"no manifests yet"}}
 			continue
+		case "repo":
+			f.backend.Manifests = manifestsOf(ts, ts.MkAbs("repo"))
+			continue
 		case "full":
 			f.backend.TimelineErr = control.Errorf(control.Unavailable, "the disk is failing")
 		}
@@ -86,6 +104,22 @@ func (f *fake) serve(ts *testscript.TestScript, args []string) {
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx) }()
 	f.end = func() { cancel(); <-done }
+}
+
+// manifestsOf a directory, as serve tells of them.
+func manifestsOf(ts *testscript.TestScript, dir string) control.Objects {
+	out := control.Objects{ConfigDir: dir}
+	for _, o := range source.Load(dir).Objects() {
+		if sec, ok := o.Object.(*corev1.Secret); ok {
+			delete(sec.Data, corev1.TLSPrivateKeyKey)
+		}
+		text, err := source.Manifest(o.Object)
+		ts.Check(err)
+		file, err := filepath.Rel(dir, o.Origin.File)
+		ts.Check(err)
+		out.Items = append(out.Items, control.Object{File: file, Line: o.Origin.Line, Manifest: text})
+	}
+	return out
 }
 
 func (f *fake) stop() {
@@ -115,6 +149,14 @@ func (f *fake) waiting(ts *testscript.TestScript) {
 		time.Sleep(2 * time.Millisecond)
 	}
 	ts.Fatalf("nobody waits")
+}
+
+func edit(ts *testscript.TestScript, file, from, to string) {
+	text := ts.ReadFile(file)
+	if !strings.Contains(text, from) {
+		ts.Fatalf("%s does not hold %q", file, from)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(file), []byte(strings.Replace(text, from, to, 1)), 0o600))
 }
 
 func holds(ts *testscript.TestScript, file, text string) {

@@ -78,11 +78,16 @@ and the next serve on the same data directory adopts it.`,
 // apart refuses a data directory that would be read as manifests: what serve
 // writes there is not what somebody reviewed.
 func apart(config, data string) error {
-	rel, err := filepath.Rel(realPath(config), realPath(data))
-	if err != nil || rel == ".." || strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
-		return nil //nolint:nilerr // without a way from one to the other they are apart
+	if !isBelow(config, data) {
+		return nil
 	}
 	return usagef("--data-dir %s is inside --config %s, and what serve writes there would be read as manifests: name a directory outside of it", data, config)
+}
+
+// isBelow reports whether dir is the directory above, or somewhere below it.
+func isBelow(above, dir string) bool {
+	rel, err := filepath.Rel(realPath(above), realPath(dir))
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
 // realPath is path without symbolic links, as far as it exists.

@@ -64,5 +64,18 @@ func count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
+	if stem, ok := strings.CutSuffix(what, "entry"); ok {
+		return fmt.Sprintf("%d %sentries", n, stem)
+	}
 	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// span is a row of numbered things of something: "entry 9 of the log is",
+// "entries 9 to 11 of the log are".
+func span(what, of string, from, to uint64) string {
+	if from == to {
+		return fmt.Sprintf("%s %d of %s is", what, from, of)
+	}
+	_, many, _ := strings.Cut(count(2, what), " ")
+	return fmt.Sprintf("%s %d to %d of %s are", many, from, to, of)
 }

@@ -31,6 +31,8 @@ type Backend interface {
 	// Timeline calls fn with what happened since then, the oldest first. An error
 	// of fn ends it and is returned.
 	Timeline(ctx context.Context, since time.Time, fn func(TimelineEntry) error) error
+	// Objects are the manifests in use, last good versions included.
+	Objects(context.Context) (*Objects, error)
 }
 
 // ActivateRequest asks to break the glass.
@@ -179,4 +181,20 @@ type TimelineEntry struct {
 	Incident string          `json:"incident,omitempty"`
 	Message  string          `json:"message,omitempty"`
 	Data     json.RawMessage `json:"data,omitempty"`
+}
+
+// Objects are the manifests in use.
+type Objects struct {
+	// ConfigDir that they were read from, absolute.
+	ConfigDir string   `json:"configDir"`
+	Items     []Object `json:"items"`
+}
+
+// Object is one manifest. Of a Secret it holds the certificate and nothing else:
+// what is secret does not leave serve. Who may read it has its file.
+type Object struct {
+	// File below ConfigDir, and the line that the object begins at.
+	File     string          `json:"file,omitempty"`
+	Line     int             `json:"line,omitempty"`
+	Manifest json.RawMessage `json:"manifest"`
 }

@@ -106,6 +106,13 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return &out, err
 }
 
+// Objects are the manifests in use.
+func (c *Client) Objects(ctx context.Context) (*Objects, error) {
+	var out Objects
+	_, err := c.call(ctx, http.MethodGet, "/v1/objects", nil, &out)
+	return &out, err
+}
+
 // Activate asks to break the glass and returns the activation as first seen.
 func (c *Client) Activate(ctx context.Context, req ActivateRequest) (*v1alpha1.Activation, error) {
 	var out v1alpha1.Activation

@@ -24,6 +24,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /v1/activations", s.activate)
 	mux.HandleFunc("POST /v1/revoke", s.revoke)
 	mux.HandleFunc("GET /v1/timeline", s.timeline)
+	mux.HandleFunc("GET /v1/objects", s.objects)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, Errorf(UnknownEndpoint, "the running serve does not know %s %s: use the CLI of its version", r.Method, r.URL.Path))
 	})
@@ -48,6 +49,11 @@ func withoutNull(st *Status) *Status {
 	out.Policies = append([]PolicyStatus{}, st.Policies...)
 	out.Problems = append([]Problem{}, st.Problems...)
 	return &out
+}
+
+func (s *Server) objects(w http.ResponseWriter, r *http.Request) {
+	list, err := s.backend.Objects(r.Context())
+	answer(w, http.StatusOK, list, err)
 }
 
 func (s *Server) activate(w http.ResponseWriter, r *http.Request) {

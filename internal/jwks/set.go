@@ -3,6 +3,7 @@ package jwks
 import (
 	"cmp"
 	"crypto"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -148,4 +149,13 @@ func keyName(i int, members map[string]any) string {
 		return fmt.Sprintf("keys[%d] (kid %s)", i, quote(kid))
 	}
 	return fmt.Sprintf("keys[%d]", i)
+}
+
+// Thumbprint of a public key (RFC 7638, SHA-256), short enough to be read.
+func Thumbprint(k jose.JSONWebKey) string {
+	sum, err := k.Thumbprint(crypto.SHA256)
+	if err != nil {
+		return "" // only keys of types that Parse does not yield
+	}
+	return hex.EncodeToString(sum[:8])
 }

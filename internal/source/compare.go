@@ -5,7 +5,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/breakglass-gateway/breakglass-gateway/internal/diff"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/compare"
 )
 
 // Object returns the object under k, a pointer; nil if there is none.
@@ -59,16 +59,16 @@ func (s *Set) Differences(old *Set) []ObjectKey {
 			keys = append(keys, ObjectKey{Kind: kind, Namespace: n.Namespace, Name: n.Name})
 		}
 	}
-	named("Namespace", diff.Keys(old.Namespaces, s.Namespaces))
-	named("GatewayClass", diff.Keys(old.GatewayClasses, s.GatewayClasses))
-	named("EmergencyPolicy", diff.Keys(old.Policies, s.Policies))
-	namespaced("Gateway", diff.Keys(old.Gateways, s.Gateways))
-	namespaced("HTTPRoute", diff.Keys(old.HTTPRoutes, s.HTTPRoutes))
-	namespaced("ReferenceGrant", diff.Keys(old.ReferenceGrants, s.ReferenceGrants))
-	namespaced("Service", diff.Keys(old.Services, s.Services))
-	namespaced("EndpointSlice", diff.Keys(old.EndpointSlices, s.EndpointSlices))
-	namespaced("Secret", diff.Keys(old.Secrets, s.Secrets))
-	namespaced("ConfigMap", diff.Keys(old.ConfigMaps, s.ConfigMaps))
-	namespaced("Activation", diff.Keys(old.Activations, s.Activations))
+	named("Namespace", compare.Keys(old.Namespaces, s.Namespaces))
+	named("GatewayClass", compare.Keys(old.GatewayClasses, s.GatewayClasses))
+	named("EmergencyPolicy", compare.Keys(old.Policies, s.Policies))
+	namespaced("Gateway", compare.Keys(old.Gateways, s.Gateways))
+	namespaced("HTTPRoute", compare.Keys(old.HTTPRoutes, s.HTTPRoutes))
+	namespaced("ReferenceGrant", compare.Keys(old.ReferenceGrants, s.ReferenceGrants))
+	namespaced("Service", compare.Keys(old.Services, s.Services))
+	namespaced("EndpointSlice", compare.Keys(old.EndpointSlices, s.EndpointSlices))
+	namespaced("Secret", compare.Keys(old.Secrets, s.Secrets))
+	namespaced("ConfigMap", compare.Keys(old.ConfigMaps, s.ConfigMaps))
+	namespaced("Activation", compare.Keys(old.Activations, s.Activations))
 	return keys
 }

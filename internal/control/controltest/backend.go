@@ -22,6 +22,8 @@ type Backend struct {
 	OnActivate func(*v1alpha1.Activation) (v1alpha1.ActivationStatus, error)
 	// Fixed is the Status to tell; the activations are added.
 	Fixed control.Status
+	// Manifests in use.
+	Manifests control.Objects
 	// Entries of the timeline.
 	Entries []control.TimelineEntry
 	// TimelineErr ends the timeline after its entries.
@@ -212,6 +214,13 @@ func (b *Backend) Timeline(_ context.Context, since time.Time, fn func(control.T
 		}
 	}
 	return b.TimelineErr
+}
+
+// Objects implements control.Backend.
+func (b *Backend) Objects(context.Context) (*control.Objects, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return &b.Manifests, nil
 }
 
 var _ control.Backend = (*Backend)(nil)

@@ -1,0 +1,173 @@
+package export
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/breakglass-gateway/breakglass-gateway/internal/render"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
+	"github.com/breakglass-gateway/breakglass-gateway/translator"
+)
+
+var now = time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
+
+var repo = filepath.Join("..", "..", "examples", "repo")
+
+func rendered(t *testing.T, set *source.Set) []byte {
+	t.Helper()
+	for _, p := range set.Problems {
+		t.Error(p)
+	}
+	d, err := render.Render(translator.Objects{
+		Namespaces: set.Namespaces, GatewayClasses: set.GatewayClasses, Gateways: set.Gateways, HTTPRoutes: set.HTTPRoutes,
+		ReferenceGrants: set.ReferenceGrants, Services: set.Services, EndpointSlices: set.EndpointSlices,
+		Secrets: set.Secrets, ConfigMaps: set.ConfigMaps, Policies: set.Policies,
+	}, render.Options{At: now, Opens: []render.Open{{Route: types.NamespacedName{Namespace: "payments", Name: "db-failover"}}}, Full: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func write(t *testing.T, dir string, set *source.Set) bool {
+	t.Helper()
+	changed, err := Write(dir, set.Objects())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return changed
+}
+
+func TestWhatIsExportedRendersAsWhatItCameFrom(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "copy")
+	set := source.Load(repo)
+	if !write(t, dir, set) {
+		t.Error("nothing was written")
+	}
+	back := source.Load(dir)
+	if len(back.Origins) != len(set.Origins) || len(set.Origins) == 0 {
+		t.Errorf("%d objects came back, of %d", len(back.Origins), len(set.Origins))
+	}
+	if a, b := rendered(t, set), rendered(t, back); !bytes.Equal(a, b) {
+		t.Error("another render")
+	}
+	// And again: what is in normal form stays as it is.
+	if write(t, dir, back) {
+		t.Error("the same objects were written again")
+	}
+}
+
+func TestADirectoryIsReplacedAsAWhole(t *testing.T) {
+	dir := t.TempDir()
+	set := source.Load(repo)
+	write(t, dir, set)
+	first, err := os.Readlink(filepath.Join(dir, Link))
+	if err != nil {
+		t.Fatal(err)
+	}
+	less := source.Load(filepath.Join(repo, "policy.yaml"))
+	if !write(t, dir, less) {
+		t.Fatal("nothing was written")
+	}
+	if back := source.Load(dir); len(back.Origins) != len(less.Origins) || len(back.Problems) != 0 {
+		t.Errorf("objects %v, problems %v", back.Origins, back.Problems)
+	}
+	// A reader may still be in the one before.
+	if _, err := os.Stat(filepath.Join(dir, first)); err != nil {
+		t.Errorf("the revision before is gone: %v", err)
+	}
+	write(t, dir, source.Load(filepath.Join(repo, "gateway.yaml")))
+	if _, err := os.Stat(filepath.Join(dir, first)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the revision before the one before is still there: %v", err)
+	}
+	// There and back.
+	write(t, dir, less)
+	if back := source.Load(dir); len(back.Origins) != len(less.Origins) {
+		t.Errorf("objects %v", back.Origins)
+	}
+}
+
+func TestWhatACrashLeftIsNoObstacle(t *testing.T) {
+	dir := t.TempDir()
+	set := source.Load(repo)
+	files, err := filesOf(set.Objects())
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := filepath.Join(dir, prefix+digest(files)+".tmp", "httproute")
+	if err := os.MkdirAll(half, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(half, "x.yaml"), []byte("kind: Nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("nowhere", filepath.Join(dir, prefix+"link")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, set)
+	back := source.Load(dir)
+	if len(back.Problems) != 0 || len(back.Origins) != len(set.Origins) {
+		t.Errorf("problems %v, %d objects", back.Problems, len(back.Origins))
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 2 {
+		t.Errorf("want the link and one revision, got %v (%v)", entries, err)
+	}
+}
+
+func TestADirectoryThatSomebodyElseWroteIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	mine := filepath.Join(dir, "policy.yaml")
+	if err := os.WriteFile(mine, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Write(dir, source.Load(repo).Objects()); err == nil || !strings.Contains(err.Error(), "policy.yaml") {
+		t.Errorf("error %v", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("entries %v, %v", entries, err)
+	}
+}
+
+func TestFilesAreForTheirOwnerAlone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "copy")
+	sec := &corev1.Secret{Data: map[string][]byte{"tls.key": []byte("k")}}
+	sec.Namespace, sec.Name = "door", "tls"
+	key := source.ObjectKey{Kind: "Secret", Namespace: "door", Name: "tls"}
+	if _, err := Write(dir, []source.Object{{Key: key, Object: sec}}); err != nil {
+		t.Fatal(err)
+	}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		if e.Type() != fs.ModeSymlink && info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s is %v", path, info.Mode())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := source.Load(dir).Secrets[types.NamespacedName{Namespace: "door", Name: "tls"}]; got == nil || string(got.Data["tls.key"]) != "k" {
+		t.Errorf("the Secret came back as %v", got)
+	}
+}

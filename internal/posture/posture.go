@@ -1,0 +1,262 @@
+// Package posture says what manifests would let happen: which routes there are,
+// where they are reached, what they reach, and which roles could open them for how
+// long. Reviewers ask for it (lint, diff), no data plane does.
+//
+// What is served and accepted is the translator's word; what is added here is
+// arithmetic on the objects.
+package posture
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
+	"github.com/breakglass-gateway/breakglass-gateway/translator"
+)
+
+// Posture is what a set of manifests would let happen. All lists are sorted.
+type Posture struct {
+	Objects  translator.Objects
+	Result   *translator.Result
+	Gateways []*Gateway
+	Routes   []*Route
+}
+
+// Gateway is an emergency Gateway: one of a GatewayClass of ours.
+type Gateway struct {
+	Key    types.NamespacedName
+	Object *gwv1.Gateway
+	Class  *gwv1.GatewayClass
+	// Policy that governs it. Nil: nothing can be opened.
+	Policy    *v1alpha1.EmergencyPolicy
+	Addresses []netip.Addr
+}
+
+// Route is an HTTPRoute with at least one emergency Gateway as its parent.
+type Route struct {
+	Key      types.NamespacedName
+	Object   *gwv1.HTTPRoute
+	Role     string // its label
+	Gateways []*Gateway
+	Policies []*v1alpha1.EmergencyPolicy
+	// Places at which it would be served.
+	Places []Place
+	// Refused says why no Gateway, or not each, accepts it. Empty: all do.
+	Refused string
+	// Openers are the roles that could open it.
+	Openers []Opener
+}
+
+// Place is a listener that serves a route, and one of the hostnames.
+type Place struct {
+	Gateway  *Gateway
+	Listener *gwv1.Listener
+	Host     string // lower case; "*" for any
+}
+
+// URL without a path.
+func (p Place) URL() string {
+	return fmt.Sprintf("%s://%s:%d", strings.ToLower(string(p.Listener.Protocol)), p.Host, p.Listener.Port)
+}
+
+// Opener is a role that could open a route.
+type Opener struct {
+	Policy *v1alpha1.EmergencyPolicy
+	Role   *v1alpha1.Role
+	// Longest window.
+	Longest time.Duration
+}
+
+// Of finds the posture of objects at a time. Nothing is open in it.
+func Of(objects translator.Objects, now time.Time) *Posture {
+	dormant := objects
+	dormant.Activations = nil
+	p := &Posture{Objects: objects, Result: translator.Translate(translator.Input{Objects: dormant, Now: now})}
+	for _, key := range SortedKeys(objects.Gateways) {
+		if g := p.gateway(key, objects.Gateways[key]); g != nil {
+			p.Gateways = append(p.Gateways, g)
+		}
+	}
+	for _, key := range SortedKeys(objects.HTTPRoutes) {
+		if r := p.route(key, objects.HTTPRoutes[key]); r != nil {
+			p.Routes = append(p.Routes, r)
+		}
+	}
+	return p
+}
+
+// SortedKeys of a map of objects.
+func SortedKeys[V any](m map[types.NamespacedName]V) []types.NamespacedName {
+	return slices.SortedFunc(maps.Keys(m), func(a, b types.NamespacedName) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+}
+
+func (p *Posture) gateway(key types.NamespacedName, obj *gwv1.Gateway) *Gateway {
+	class := p.Objects.GatewayClasses[string(obj.Spec.GatewayClassName)]
+	if class == nil || string(class.Spec.ControllerName) != v1alpha1.ControllerName {
+		return nil
+	}
+	g := &Gateway{Key: key, Object: obj, Class: class}
+	if ref := class.Spec.ParametersRef; ref != nil && string(ref.Kind) == "EmergencyPolicy" {
+		g.Policy = p.Objects.Policies[ref.Name]
+	}
+	for _, a := range obj.Spec.Addresses {
+		if ip, err := netip.ParseAddr(a.Value); err == nil {
+			g.Addresses = append(g.Addresses, ip)
+		}
+	}
+	if len(obj.Spec.Addresses) == 0 {
+		g.Addresses = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	}
+	return g
+}
+
+// Loopback reports whether it is reached from its own host only.
+func (g *Gateway) Loopback() bool {
+	return !slices.ContainsFunc(g.Addresses, func(a netip.Addr) bool { return !a.IsLoopback() })
+}
+
+func (p *Posture) route(key types.NamespacedName, obj *gwv1.HTTPRoute) *Route {
+	r := &Route{Key: key, Object: obj, Role: obj.Labels[v1alpha1.RoleLabel]}
+	for _, ref := range obj.Spec.ParentRefs {
+		g := p.parent(key, ref)
+		if g == nil {
+			continue
+		}
+		if !slices.Contains(r.Gateways, g) {
+			r.Gateways = append(r.Gateways, g)
+		}
+		p.place(r, g, ref)
+		if g.Policy != nil && !slices.Contains(r.Policies, g.Policy) {
+			r.Policies = append(r.Policies, g.Policy)
+		}
+	}
+	if len(r.Gateways) == 0 {
+		return nil
+	}
+	for _, parent := range p.Result.Statuses.HTTPRoutes[key].Parents {
+		for _, c := range parent.Conditions {
+			if c.Type == string(gwv1.RouteConditionAccepted) && c.Status != metav1.ConditionTrue && r.Refused == "" {
+				r.Refused = c.Message
+			}
+		}
+	}
+	slices.SortStableFunc(r.Places, func(a, b Place) int { return cmp.Compare(a.URL(), b.URL()) })
+	r.openers()
+	return r
+}
+
+func (p *Posture) parent(route types.NamespacedName, ref gwv1.ParentReference) *Gateway {
+	if ref.Group != nil && *ref.Group != gwv1.GroupName || ref.Kind != nil && *ref.Kind != "Gateway" {
+		return nil
+	}
+	key := types.NamespacedName{Namespace: route.Namespace, Name: string(ref.Name)}
+	if ref.Namespace != nil {
+		key.Namespace = string(*ref.Namespace)
+	}
+	for _, g := range p.Gateways {
+		if g.Key == key {
+			return g
+		}
+	}
+	return nil
+}
+
+// place finds the listeners that a parentRef means and that let the route in, with
+// the hostnames that they have in common with it.
+func (p *Posture) place(r *Route, g *Gateway, ref gwv1.ParentReference) {
+	for i := range g.Object.Spec.Listeners {
+		l := &g.Object.Spec.Listeners[i]
+		named := (ref.SectionName == nil || *ref.SectionName == l.Name) && (ref.Port == nil || *ref.Port == l.Port)
+		if !named || !p.allows(g, l, r.Key.Namespace) {
+			continue
+		}
+		for _, h := range common(l.Hostname, r.Object.Spec.Hostnames) {
+			at := Place{Gateway: g, Listener: l, Host: h}
+			if !slices.Contains(r.Places, at) {
+				r.Places = append(r.Places, at)
+			}
+		}
+	}
+}
+
+// allows: whether a listener lets in the routes of a namespace.
+func (p *Posture) allows(g *Gateway, l *gwv1.Listener, namespace string) bool {
+	from := gwv1.NamespacesFromSame
+	var selector *metav1.LabelSelector
+	if a := l.AllowedRoutes; a != nil && a.Namespaces != nil {
+		if a.Namespaces.From != nil {
+			from = *a.Namespaces.From
+		}
+		selector = a.Namespaces.Selector
+	}
+	switch from {
+	case gwv1.NamespacesFromAll:
+		return true
+	case gwv1.NamespacesFromSame:
+		return namespace == g.Key.Namespace
+	case gwv1.NamespacesFromSelector:
+		s, err := metav1.LabelSelectorAsSelector(selector)
+		ns := p.Objects.Namespaces[namespace]
+		return err == nil && ns != nil && s.Matches(labels.Set(ns.Labels))
+	}
+	return false
+}
+
+func common(listener *gwv1.Hostname, route []gwv1.Hostname) []string {
+	bound := "*"
+	if listener != nil && *listener != "" {
+		bound = strings.ToLower(string(*listener))
+	}
+	if len(route) == 0 {
+		return []string{bound}
+	}
+	var out []string
+	for _, h := range route {
+		host := strings.ToLower(string(h))
+		switch {
+		case bound == "*" || host == bound || Covers(bound, host):
+			out = append(out, host)
+		case Covers(host, bound):
+			out = append(out, bound)
+		}
+	}
+	return out
+}
+
+// Covers reports whether wildcard, "*.example.com", covers host, which may be a
+// narrower wildcard.
+func Covers(wildcard, host string) bool {
+	suffix, ok := strings.CutPrefix(wildcard, "*")
+	return ok && host != wildcard && strings.HasSuffix(host, suffix) && strings.TrimPrefix(host, "*") != suffix
+}
+
+// openers asks the activation package which roles the policy lets open the route.
+func (r *Route) openers() {
+	if len(r.Policies) != 1 {
+		return
+	}
+	policy := &activation.Policy{Name: r.Policies[0].Name, Spec: r.Policies[0].Spec}
+	asked := &activation.Route{Key: r.Key, Role: r.Role, Policies: []*activation.Policy{policy}}
+	for _, p := range r.Places {
+		asked.Hostnames = append(asked.Hostnames, p.Host)
+	}
+	for i := range r.Policies[0].Spec.Roles {
+		role := &r.Policies[0].Spec.Roles[i]
+		if activation.Entitled(asked, role.Name) == nil {
+			r.Openers = append(r.Openers, Opener{r.Policies[0], role, policy.Longest(role.Name, false)})
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
+)
+
+func TestNothingSecretIsAmongTheManifestsThatAreTold(t *testing.T) {
+	sec := &corev1.Secret{Type: corev1.SecretTypeTLS, Data: map[string][]byte{
+		corev1.TLSCertKey: []byte("the certificate"), corev1.TLSPrivateKeyKey: []byte("the private key"), "jwks.json": []byte("the keys"),
+	}, StringData: map[string]string{"more": "the password"}}
+	sec.Namespace, sec.Name = "door", "tls"
+	sec.Annotations = map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "the copy", v1alpha1.LintIgnoreAnnotation: "BG054 rotated by hand"}
+	key := source.ObjectKey{Kind: "Secret", Namespace: "door", Name: "tls"}
+	l := &loop{opts: Options{ConfigDir: "repo"}}
+	l.view.Store(&view{set: source.NewSet([]source.Object{{Key: key, Object: sec, Origin: source.Origin{File: "tls.yaml", Line: 3}}})})
+	got, err := backend{l}.Objects(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Items) != 1 || got.Items[0].File != "tls.yaml" || got.Items[0].Line != 3 || !strings.HasPrefix(got.ConfigDir, "/") || !strings.HasSuffix(got.ConfigDir, "/repo") {
+		t.Fatalf("told: %+v", got)
+	}
+	_, obj, err := source.FromManifest(got.Items[0].Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := obj.(*corev1.Secret)
+	if string(public.Data[corev1.TLSCertKey]) != "the certificate" || len(public.Data) != 1 || public.Type != corev1.SecretTypeTLS {
+		t.Errorf("told: %+v", public)
+	}
+	if len(public.Annotations) != 1 || public.Annotations[v1alpha1.LintIgnoreAnnotation] == "" || len(public.StringData) != 0 {
+		t.Errorf("told: %+v", public)
+	}
+	if len(sec.Data) != 3 {
+		t.Error("the object in use was changed")
+	}
+	if kept := l.view.Load().set.Secrets[types.NamespacedName{Namespace: "door", Name: "tls"}]; kept != sec {
+		t.Error("another object is in use now")
+	}
+}
+
+func TestManifestsThatAreNotLoadedYetAreNotTold(t *testing.T) {
+	_, err := backend{&loop{}}.Objects(context.Background())
+	var told *control.Error
+	if !errors.As(err, &told) || told.Code != control.Unavailable {
+		t.Errorf("error %v", err)
+	}
+}
