@@ -87,7 +87,7 @@ func sample(d dice, p pair) string {
 // bend changes one thing about a request.
 func (w *world) bend(d dice, q *request) {
 	note := func(format string, args ...any) { q.What = append(q.What, fmt.Sprintf(format, args...)) }
-	switch d.IntN(16) {
+	switch d.IntN(18) {
 	case 0:
 		q.Host = strings.ToUpper(q.Host)
 		note("host in upper case")
@@ -121,8 +121,8 @@ func (w *world) bend(d dice, q *request) {
 	case 10:
 		q.Path = strings.Replace(strings.Replace(q.Path, "a", "%61", 1), "d", "%64", 1)
 		note("a path with escapes")
-	case 11:
-		q.Path += one(d, ";x=1", "/..;/db", "%2fdrop", "/%5cx")
+	case 11, 16:
+		q.Path += one(d, ";x=1", "/x;y", "/;", "/..;/db", "%2fdrop", "/x%2Fy", "/%5cx")
 		note("a path of the forbidden kind")
 	case 12:
 		q.Header = map[string]string{}
@@ -130,7 +130,7 @@ func (w *world) bend(d dice, q *request) {
 	case 13:
 		q.Query = one(d, "", "dry=no", "dry=yes&n=7", "DRY=yes", "x=1&dry=yes")
 		note("another query")
-	case 14:
+	case 14, 17:
 		q.Port = d.IntN(3)
 		note("another port")
 	case 15:

@@ -62,16 +62,11 @@ func (w *world) answer(q request, start, end time.Time) expected {
 		Why:       fmt.Sprintf("%s is open for role %s", where, roleName),
 		Undecided: "at an instant of the token",
 	}
-	switch s {
-	case closing:
+	if s == closing {
 		out.Undecided = "at a deadline"
-	case unsaid:
-		out.Undecided = "not documented"
-	default:
-		return out
+		out.In = out.In.and(maybe)
+		out.Refusals = append(out.Refusals, 404, 503, 504)
+		out.Why = where + " is about to close"
 	}
-	out.In = out.In.and(maybe)
-	out.Refusals = append(out.Refusals, 404, 503, 504)
-	out.Why = where + " may be open: " + out.Undecided
 	return out
 }

@@ -205,32 +205,28 @@ func (q request) path() string {
 		}
 		plain.WriteByte(c)
 	}
-	segments := strings.Split(strings.TrimPrefix(plain.String(), "/"), "/")
+	// Dots first: an empty segment is one that ".." takes away.
 	var out []string
+	segments := strings.Split(strings.TrimPrefix(plain.String(), "/"), "/")
 	for i, s := range segments {
-		last := i == len(segments)-1
 		// "..;x" is a ".." too, as the servers read it for which ";" is forbidden.
-		name, _, _ := strings.Cut(s, ";")
-		if name != "." && name != ".." {
-			name = s
-		}
-		switch name {
-		case "..":
+		dots, _, _ := strings.Cut(s, ";")
+		switch {
+		case dots == "..":
 			out = out[:max(len(out)-1, 0)]
-		case ".":
-		case "":
-			if !last {
-				continue
-			}
-		default:
+		case dots != ".":
 			out = append(out, s)
 			continue
 		}
-		if last {
+		if i == len(segments)-1 {
 			out = append(out, "")
 		}
 	}
-	return "/" + strings.Join(out, "/")
+	merged := "/" + strings.Join(out, "/")
+	for strings.Contains(merged, "//") {
+		merged = strings.ReplaceAll(merged, "//", "/")
+	}
+	return merged
 }
 
 func unreserved(c byte) bool {

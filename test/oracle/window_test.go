@@ -67,29 +67,33 @@ const (
 	opens
 )
 
-// see judges an activation that is seen now, and reports whether it is live:
-// yes, no, or, where its targets fare differently, nobody promises.
-func (w *world) see(a *act, now time.Time) (is, sure bool) {
+// see judges an activation that is seen now, and reports whether all of it opens.
+// Where its targets fare differently, nobody promises that the others open: Ask.
+func (w *world) see(a *act, now time.Time) bool {
 	if !a.NotAfter.IsZero() && !now.Before(a.NotAfter) || w.Policy.Suspended {
-		return false, true
+		return false
 	}
+	return w.part(a, a.Targets)
+}
+
+// part judges targets of an activation.
+func (w *world) part(a *act, targets []target) bool {
 	each := map[outcome][]target{}
-	for _, t := range a.Targets {
+	for _, t := range targets {
 		o := w.judge(a, t)
 		each[o] = append(each[o], t)
 	}
-	switch len(a.Targets) {
+	switch len(targets) {
 	case len(each[opens]):
-		a.Open = each[opens]
-		return true, true
+		a.Open = append(a.Open, each[opens]...)
+		return true
 	case len(each[refused]):
-		return false, true
 	case len(each[pending]):
 		a.Wait = each[pending]
-		return false, true
+	default:
+		a.Ask, a.Wait = each[opens], each[pending]
 	}
-	a.Doubt = append(each[opens], each[pending]...)
-	return false, false
+	return false
 }
 
 func (w *world) judge(a *act, t target) outcome {
@@ -104,7 +108,7 @@ func (w *world) judge(a *act, t target) outcome {
 		return refused
 	}
 	for _, o := range w.Acts {
-		if o != a && o.Role != a.Role && o.Namespace == a.Namespace && (holds(o.Open, t.Route) || holds(o.Doubt, t.Route)) {
+		if o != a && o.Role != a.Role && o.Namespace == a.Namespace && holds(o.Open, t.Route) {
 			return refused // a second role
 		}
 	}
@@ -172,19 +176,16 @@ func (w *world) between(a *act) (earliest, latest time.Time) {
 }
 
 // close ends the targets for which is says so, for good.
-func (a *act) close(is func(target) bool) {
-	a.Open = slices.DeleteFunc(a.Open, is)
-	a.Doubt = slices.DeleteFunc(a.Doubt, is)
-}
+func (a *act) close(is func(target) bool) { a.Open = slices.DeleteFunc(a.Open, is) }
 
 // end of an activation, for good.
-func (a *act) end() { a.Open, a.Doubt, a.Wait = nil, nil, nil }
+func (a *act) end() { a.Open, a.Wait, a.Ask = nil, nil, nil }
 
 // settle draws the consequences of a change, each in the order in which the
 // activations were seen. What is open ends for good if the policy is suspended,
 // its role may not open the route any more or the route is gone; what waits opens
 // if nothing stands in its way any more.
-func (w *world) settle(now time.Time) {
+func (w *world) settle() {
 	for _, a := range w.Acts {
 		if w.Policy.Suspended {
 			a.end()
@@ -195,7 +196,7 @@ func (w *world) settle(now time.Time) {
 		})
 		if wait := a.Wait; len(wait) > 0 {
 			a.Wait = nil
-			w.see(a, now)
+			w.part(a, wait)
 		}
 	}
 }
@@ -206,7 +207,6 @@ type state int
 const (
 	closed  state = iota
 	just          // closed a moment ago: not withdrawn yet, perhaps
-	unsaid        // the documentation does not say
 	closing       // too close to a deadline
 	open
 )
@@ -243,8 +243,6 @@ func (w *world) state(p *place, start, end time.Time) (state, string) {
 			s = open
 		case slices.ContainsFunc(a.Open, is):
 			s = closing
-		case slices.ContainsFunc(a.Doubt, is):
-			s = unsaid
 		}
 		if s > out {
 			out, roleName = s, a.Role
