@@ -30,7 +30,11 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X $(MODULE)/internal/version.Version=$(VERSION) -X $(MODULE)/internal/version.Commit=$(COMMIT)
 
-FUZZTIME  ?= 60s
+FUZZTIME  ?= 1h
+FUZZ      ?= .
+FUZZFLAGS ?=
+PROBES    ?= 10000
+SEED      ?=
 BENCHTIME ?= 1s
 BENCH     ?= .
 BENCHFLAGS ?=
@@ -110,13 +114,20 @@ verify-generate: $(CONTROLLER_GEN) ## Fail when generated files differ from what
 vulncheck: $(GOVULNCHECK) ## Known vulnerabilities in what we call (needs the Go vulnerability database).
 	$(GOVULNCHECK) ./...
 
+# Fuzz targets one after the other. `go test -fuzz` knows one per run. What it finds interesting stays in Go's own
+# cache; what fails is written to testdata/fuzz, and belongs into git together with the mend.
 .PHONY: fuzz
-fuzz: ## Run every fuzz target for FUZZTIME (default 60s) each.
-	@grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file func; do \
-	    name=$${func#func }; dir=$$(dirname "$$file"); \
+fuzz: ## Run every fuzz target for FUZZTIME (default 1h) each; FUZZ=regexp chooses some.
+	@failed=; for at in $$(grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's/:func /:/' | sort | grep -E '$(FUZZ)'); do \
+	    dir=$$(dirname "$${at%%:*}") name=$${at##*:}; \
 	    echo "== $$dir $$name ($(FUZZTIME))"; \
-	    go test "$$dir" -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' </dev/null; \
-	done
+	    go test "$$dir" -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' -timeout 0 $(FUZZFLAGS) </dev/null || failed="$$failed $$name"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
+
+.PHONY: soak
+soak: $(ENVOY) ## Random requests in random worlds on the real Envoy against the oracle (PROBES=10000; SEED=N: one world again).
+	BREAKGLASS_ENVOY='$(ENVOY)' PROBES='$(PROBES)' SEED='$(SEED)' go test -tags envoy -count=1 -timeout 2h $(TESTFLAGS) -v ./test/oracle
 
 .PHONY: bench
 bench: build $(ENVOY) ## Measure opening and closing on the real Envoy (BENCHFLAGS='-rounds 50 -routes 10 -json FILE').

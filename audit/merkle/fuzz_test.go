@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -107,6 +108,80 @@ func FuzzVerifyFindsEachChange(f *testing.F) {
 		l, err := Open(dir, Options{Log: quiet, Retention: -1})
 		if err == nil {
 			closeLog(t, l)
+		}
+	})
+}
+
+// FuzzAProofProvesWhatItWasMadeForOnly: whatever is done to a proof, what it still
+// proves is an entry of the log, in its place.
+func FuzzAProofProvesWhatItWasMadeForOnly(f *testing.F) {
+	dir := f.TempDir()
+	l := open(f, dir, Options{})
+	add(f, l, 0, 5)
+	old := l.Checkpoint()
+	add(f, l, 5, 11)
+	closeLog(f, l)
+	keys := pubKeys(f, dir)
+	var lines []string
+	for seq := range uint64(12) {
+		p, err := Prove(dir, seq)
+		if err != nil {
+			f.Fatal(err)
+		}
+		lines = append(lines, p.Entry)
+		b, _ := json.Marshal(p)
+		f.Add(b, old)
+	}
+	for size := range uint64(13) {
+		p, err := ProveConsistency(dir, size)
+		if err != nil {
+			f.Fatal(err)
+		}
+		b, _ := json.Marshal(p)
+		f.Add(b, old)
+	}
+	f.Fuzz(func(t *testing.T, b, older []byte) {
+		var p Proof
+		if json.Unmarshal(b, &p) == nil && p.Check(keys) == nil {
+			if p.Seq >= uint64(len(lines)) || lines[p.Seq] != p.Entry {
+				t.Fatalf("entry %d is proven to be %q", p.Seq, p.Entry)
+			}
+		}
+		var c ConsistencyProof
+		if json.Unmarshal(b, &c) == nil && c.Check(older, keys) == nil {
+			if !bytes.Equal(older, old) && headSize(t, older) != uint64(len(lines)) || c.OldSize > c.Size {
+				t.Fatalf("consistent with %q: %+v", older, c)
+			}
+		}
+	})
+}
+
+// FuzzAKeyIsReadInOneFormOnly: verifier keys, lists of them and signing keys; and
+// no error quotes a signing key.
+func FuzzAKeyIsReadInOneFormOnly(f *testing.F) {
+	k, secret, err := newKey("example.test/log")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(k.vkey + "\n"))
+	f.Add([]byte(k.vkey + "\n" + k.vkey + "\n"))
+	f.Add(secret)
+	f.Add(bytes.ReplaceAll(secret, []byte("+"), []byte("++")))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if vkeys, err := parsePub(b); err == nil {
+			if again := strings.Join(vkeys, "\n") + "\n"; again != string(b) {
+				t.Fatalf("%q is read as %q", b, again)
+			}
+		}
+		s, err := parseKey(b)
+		if err != nil {
+			if len(b) > 60 && strings.Contains(err.Error(), string(b[40:60])) {
+				t.Fatalf("the error quotes the key: %v", err)
+			}
+			return
+		}
+		if v, err := parseVkey(s.vkey); err != nil || v.KeyHash() != s.KeyHash() || v.Name() != s.Name() {
+			t.Fatalf("%q has verifier key %q: %v", s.Name(), s.vkey, err)
 		}
 	})
 }

@@ -41,6 +41,9 @@ func (w *World) TLS2() *Client { return w.client(w.HTTPS, true, true) }
 // H1On speaks HTTP/1.1 in the clear to another port.
 func (w *World) H1On(port int) *Client { return w.client(port, false, false) }
 
+// H2COn speaks HTTP/2 with prior knowledge in the clear to another port.
+func (w *World) H2COn(port int) *Client { return w.client(port, false, true) }
+
 func (w *World) client(port int, secure, http2 bool) *Client {
 	c := &Client{scheme: "http", address: fmt.Sprintf("127.0.0.1:%d", port), http2: http2}
 	protocols := new(http.Protocols)
