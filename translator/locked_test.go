@@ -105,8 +105,8 @@ func checkHCM(t fataler, fc *listenerv3.FilterChain) {
 			t.Fatalf("%s does not deny by default: %v", wantFilters[i], r)
 		}
 		for name, p := range r.GetRules().GetPolicies() {
-			if p.GetCondition() == nil {
-				t.Fatalf("%s: policy %s has no condition", wantFilters[i], name)
+			if len(p.GetPrincipals()) != 1 || !needsAnswer(p.GetPrincipals()[0], name) || name == "window" && p.GetCondition() == nil {
+				t.Fatalf("%s: policy %s depends on nothing: %v", wantFilters[i], name, p)
 			}
 		}
 	}
@@ -124,6 +124,19 @@ func checkLimit(t fataler, c *corev3.TypedExtensionConfig) {
 			t.Fatalf("a limit lets nobody in: %v", d)
 		}
 	}
+}
+
+// needsAnswer reports whether the principal of a static policy needs the route to
+// say that it is closed, or locked.
+func needsAnswer(p *rbacconfigv3.Principal, policy string) bool {
+	for _, and := range p.GetAndIds().GetIds() {
+		if needsAnswer(and, policy) {
+			return true
+		}
+	}
+	m := p.GetSourcedMetadata()
+	return m.GetMetadataSource() == rbacconfigv3.MetadataSource_ROUTE && m.GetMetadataMatcher().GetPath()[0].GetKey() == "answer" &&
+		m.GetMetadataMatcher().GetValue().GetStringMatch().GetExact() == map[string]string{"closed": "closed", "window": "locked"}[policy]
 }
 
 func checkJWT(t fataler, c *corev3.TypedExtensionConfig) {
@@ -207,9 +220,9 @@ func checkRoute(t fataler, r *routev3.Route, snap *snapshot.Snapshot, now time.T
 		}
 		return
 	}
-	deadline, err := time.Parse(time.RFC3339Nano, meta["deadline"].GetStringValue())
-	if meta["answer"].GetStringValue() != "locked" || err != nil || !now.Before(deadline) || meta["role"].GetStringValue() == "" || len(meta["lifetimes"].GetStructValue().GetFields()) == 0 {
-		t.Fatalf("route %s: %v (%v)", r.GetName(), meta, err)
+	deadline := time.UnixMicro(int64(meta["deadline"].GetNumberValue()))
+	if meta["answer"].GetStringValue() != "locked" || !now.Before(deadline) || meta["role"].GetStringValue() == "" || len(meta["lifetimes"].GetStructValue().GetFields()) == 0 {
+		t.Fatalf("route %s: %v", r.GetName(), meta)
 	}
 	if r.GetTypedPerFilterConfig()["breakglass.jwt"] != nil {
 		t.Fatalf("route %s overrides the token filter", r.GetName())

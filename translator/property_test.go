@@ -277,7 +277,7 @@ func checkWindows(t *rapid.T, in *Input, out *Result) int {
 					if in.AuditFailing != "" && in.Policies["emergency"].Spec.Audit.OnFailure != v1alpha1.AuditDegrade {
 						t.Fatalf("served while the audit log cannot be kept: %v", meta)
 					}
-					covered(t, in, meta["route"].GetStringValue(), meta["role"].GetStringValue(), meta["deadline"].GetStringValue())
+					covered(t, in, meta["route"].GetStringValue(), meta["role"].GetStringValue(), time.UnixMicro(int64(meta["deadline"].GetNumberValue())))
 				}
 			}
 		}
@@ -285,7 +285,7 @@ func checkWindows(t *rapid.T, in *Input, out *Result) int {
 	return open
 }
 
-func covered(t *rapid.T, in *Input, route, role, deadline string) {
+func covered(t *rapid.T, in *Input, route, role string, deadline time.Time) {
 	t.Helper()
 	ns, name, _ := strings.Cut(route, "/")
 	obj := in.HTTPRoutes[types.NamespacedName{Namespace: ns, Name: name}]
@@ -295,14 +295,13 @@ func covered(t *rapid.T, in *Input, route, role, deadline string) {
 	if l := obj.Labels[v1alpha1.RoleLabel]; l != "" && l != role {
 		t.Fatalf("%s is served for role %s, its label says %s", route, role, l)
 	}
-	end, _ := time.Parse(time.RFC3339Nano, deadline)
 	for _, r := range in.Records {
 		a := in.Activations[r.Key()]
 		if r.Final() || a == nil || a.Spec.Revoked || r.Spec.Role != role || !in.Now.Before(r.Deadline) || r.Start.After(in.Now) && in.Now.Before(r.Start.Add(-time.Hour)) {
 			continue
 		}
 		for _, tg := range r.Targets {
-			if tg.Route == route && tg.EndedAt.IsZero() && tg.Digest == activation.Digest(obj.Spec) && !end.After(r.Deadline) {
+			if tg.Route == route && tg.EndedAt.IsZero() && tg.Digest == activation.Digest(obj.Spec) && !deadline.After(r.Deadline) {
 				return
 			}
 		}

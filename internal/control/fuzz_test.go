@@ -22,6 +22,8 @@ type notebook struct {
 	since     []time.Time
 }
 
+func (n *notebook) Objects(context.Context) (*Objects, error) { return &Objects{}, nil }
+
 func (n *notebook) Activate(_ context.Context, r ActivateRequest, _ Peer) (*v1alpha1.Activation, error) {
 	n.activated = append(n.activated, r.Activation)
 	return &r.Activation, nil

@@ -8,43 +8,37 @@ import (
 // The expressions. They are the same for every route: what differs is data, in
 // the route's metadata (R) and in the verified token's claims (J). In CEL an
 // absent field or a wrong type is an error, and RBAC treats an error as no.
+//
+// Times are whole microseconds since 1970, and each value is looked up as rarely
+// as can be: a look-up costs a microsecond of every request, and so would the
+// reading of a time. What needs no arithmetic is a matcher: see windowFilter.
 const (
 	celR = `xds.route_metadata.filter_metadata['` + MetadataNamespace + `']`
-	celH = `metadata.filter_metadata['envoy.filters.http.jwt_authn']['` + headerKey + `']`
-	celJ = `metadata.filter_metadata['envoy.filters.http.jwt_authn']['` + payloadKey + `']`
+	celJ = `metadata.filter_metadata['` + jwtMetadata + `']['` + payloadKey + `']`
 
 	// celNow is when Envoy had read the request's headers. request.time is no good:
 	// it is the request's first byte, and a client can send the rest of the
 	// headers long after it.
-	celNow = `timestamp(request.headers['` + nowHeader + `'])`
+	celNow = `int(request.headers['` + nowHeader + `'])`
+	// nowFormat is what celNow reads.
+	nowFormat = `%EMIT_TIME(%s%6f)%`
 
 	// celExp and celIat are whole seconds: a fraction is cut off, so a token ends
 	// at most a second early and never late.
 	celExp = `int(` + celJ + `['exp'])`
 	celIat = `int(` + celJ + `['iat'])`
 
-	celClosed = celR + `['answer'] == 'closed'`
-
-	celWindow = celR + `['answer'] == 'locked'` +
-		` && ` + celNow + ` < timestamp(` + celR + `['deadline'])` +
-		` && ` + celNow + ` < timestamp(` + celExp + `)` +
+	celWindow = celNow + ` < int(` + celR + `['deadline'])` +
+		` && ` + celNow + ` < ` + celExp + ` * 1000000` +
 		// One second of leeway: clocks of issuers are rarely better.
-		` && timestamp(` + celIat + `) <= ` + celNow + ` + duration('1s')` +
-		` && ` + celExp + ` - ` + celIat + ` <= int(` + celR + `['lifetimes'][` + celJ + `['iss']])` +
-		` && ` + celR + `['role'] != ''` +
-		// Extensions that change what a signature means (RFC 7515 section 4.1.11, RFC
-		// 7797). jwt_authn reads over them, and none is understood here.
-		` && !has(` + celH + `.crit) && !has(` + celH + `.b64)`
+		` && ` + celIat + ` * 1000000 <= ` + celNow + ` + 1000000` +
+		` && ` + celExp + ` - ` + celIat + ` <= int(` + celR + `['lifetimes'][` + celJ + `['iss']])`
 
-	celLeft = `(timestamp(` + celExp + `) - ` + celNow + `)`
 	// celLeftMillis is never 0, which Envoy would read as "no limit".
-	celLeftMillis = celLeft + `.getSeconds() * 1000 + ` + celLeft + `.getMilliseconds() + 1`
+	celLeftMillis = `(` + celExp + ` * 1000000 - ` + celNow + `) / 1000 + 1`
 )
 
-var (
-	exprClosed = mustParse(celClosed)
-	exprWindow = mustParse(celWindow)
-)
+var exprWindow = mustParse(celWindow)
 
 // mustParse turns a constant of this file into the form that RBAC takes. It
 // runs at start-up, so a mistake shows in every test.

@@ -119,11 +119,11 @@ var answers = []struct {
 // localReply replaces the bodies of Envoy's own answers, which say which check
 // failed, and what of a backend.
 func localReply() *hcmv3.LocalReplyConfig {
-	config := &hcmv3.LocalReplyConfig{BodyFormat: text("%RESPONSE_CODE%, request %REQ(X-REQUEST-ID)%\n")}
+	config := &hcmv3.LocalReplyConfig{BodyFormat: bodyText("%RESPONSE_CODE%, request %REQ(X-REQUEST-ID)%\n")}
 	for _, a := range answers {
 		m := &hcmv3.ResponseMapper{
 			Filter:             status(a.status),
-			BodyFormatOverride: text(fmt.Sprintf("%d %s, request %%REQ(X-REQUEST-ID)%%\n", a.status, a.text)),
+			BodyFormatOverride: bodyText(fmt.Sprintf("%d %s, request %%REQ(X-REQUEST-ID)%%\n", a.status, a.text)),
 		}
 		if a.status == 401 {
 			// Of the parameters of RFC 6750 section 3 each would say something.
@@ -134,7 +134,7 @@ func localReply() *hcmv3.LocalReplyConfig {
 	return config
 }
 
-func text(format string) *corev3.SubstitutionFormatString {
+func bodyText(format string) *corev3.SubstitutionFormatString {
 	return &corev3.SubstitutionFormatString{Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
 		Specifier: &corev3.DataSource_InlineString{InlineString: format},
 	}}}

@@ -20,8 +20,8 @@ import (
 // its route. Envoy overwrites what a client sends under this name.
 const scopeHeader = "x-breakglass-scope"
 
-// nowHeader carries the time at which Envoy had read the request's headers, RFC
-// 3339 in UTC with microseconds. It too is overwritten.
+// nowHeader carries the time at which Envoy had read the request's headers, in
+// microseconds since 1970. It too is overwritten.
 const nowHeader = "x-breakglass-now"
 
 // ScopeKey is the key of a host's routes within a filter chain; host "*" is
@@ -49,7 +49,7 @@ func HCM(chain string, tls bool) *hcmv3.HttpConnectionManager {
 				// Envoy would take the id of a client it takes for internal, and the log with it.
 				remove("x-request-id"),
 				overwrite(scopeHeader, ScopeKey(chain, "%REQ(:AUTHORITY)%")),
-				overwrite(nowHeader, "%EMIT_TIME(%Y-%m-%dT%H:%M:%S.%6fZ)%"),
+				overwrite(nowHeader, nowFormat),
 			}})},
 		},
 		AccessLog:        accessLogs(),

@@ -46,8 +46,7 @@ const (
 	filterEnd    = "breakglass.end"
 )
 
-// DeadlineLayout is how a deadline is written in route metadata: RFC 3339 with
-// microseconds, which CEL's timestamp() reads.
+// DeadlineLayout is how a deadline is told: RFC 3339 with microseconds.
 const DeadlineLayout = "2006-01-02T15:04:05.000000Z"
 
 // Route is a route of a RouteConfiguration.
@@ -174,7 +173,7 @@ func (l Lock) metadata() *corev3.Metadata {
 	str := structpb.NewStringValue
 	return metadata(map[string]*structpb.Value{
 		"answer":      str("locked"),
-		"deadline":    str(l.Deadline.UTC().Format(DeadlineLayout)),
+		"deadline":    structpb.NewNumberValue(float64(l.Deadline.UnixMicro())), // exact until the year 2255
 		"role":        str(l.Role),
 		"lifetimes":   structpb.NewStructValue(&structpb.Struct{Fields: lifetimes}),
 		"route":       str(l.Route),
