@@ -43,9 +43,9 @@ var _ = Describe("A fault:", func() {
 			killed := time.Now()
 			w.KillEnvoy()
 			Eventually(func() []int { return w.Envoys() }).ShouldNot(Or(BeEmpty(), Equal(before)))
-			Eventually(w.H1().Status(testbed.Host("open"), "/api/x", w.Token()), "3s", "1ms").Should(Equal(200))
+			Eventually(w.H1().Status(testbed.Host("open"), "/api/x", w.Token()), "10s", "1ms").Should(Equal(200))
 			back := time.Now()
-			figures.Add("Envoy killed: served again", back.Sub(killed))
+			testbed.Figure("Envoy killed: served again", back.Sub(killed))
 			notAfter(back, killed, bound(time.Second), "Envoy was killed then")
 		}
 		for _, s := range open() {
@@ -58,10 +58,10 @@ var _ = Describe("A fault:", func() {
 	})
 
 	It("Envoy killed while its window ends stays closed", func() {
-		w, deadline := faulty("1s500ms")
+		w, deadline := faulty("2s500ms")
 		testbed.WaitUntil(deadline.Add(-150 * time.Millisecond))
 		w.KillEnvoy()
-		Eventually(func() int { return w.H1().Get(testbed.Host("open"), "/api/x", "").Status }, "3s", "1ms").ShouldNot(BeZero())
+		Eventually(func() int { return w.H1().Get(testbed.Host("open"), "/api/x", "").Status }, "10s", "1ms").ShouldNot(BeZero())
 		testbed.WaitUntil(deadline.Add(10 * time.Millisecond))
 		staysClosed(w, "open")
 	})
@@ -99,7 +99,7 @@ var _ = Describe("A fault:", func() {
 	})
 
 	It("serve and Envoy killed together come back with what was open, until the same deadline", func() {
-		w, deadline := faulty("3s")
+		w, deadline := faulty("8s")
 		w.KillServe()
 		w.KillEnvoy()
 		w.Start()
@@ -108,7 +108,7 @@ var _ = Describe("A fault:", func() {
 		Expect(w.Deadline("a")).To(BeTemporally("==", deadline))
 		stop := probes(w, testbed.Host("open"), "/api/x", w.Token())
 		testbed.WaitUntil(deadline.Add(100 * time.Millisecond))
-		closesAt("deadline, both killed before", stop(), deadline)
+		closesAt("deadline, both killed before", stop(deadline), deadline)
 	})
 
 	It("serve killed at any moment of an opening knows afterwards what it had promised", func() {
@@ -133,14 +133,14 @@ var _ = Describe("A fault:", func() {
 	})
 
 	It("serve that hangs keeps no window open", func() {
-		w, deadline := faulty("2s")
+		w, deadline := faulty("3s")
 		stop := probes(w, testbed.Host("open"), "/api/x", w.Token())
 		streams := openAll(w, testbed.Host("open"), w.Token())
 		testbed.WaitUntil(deadline.Add(-time.Second))
 		w.SignalServe(syscall.SIGSTOP)
 		DeferCleanup(func() { w.SignalServe(syscall.SIGCONT) })
 		testbed.WaitUntil(deadline.Add(150 * time.Millisecond))
-		closesAt("deadline, serve stopped", stop(), deadline)
+		closesAt("deadline, serve stopped", stop(deadline), deadline)
 		for _, s := range streams {
 			cutAt("stream at the deadline, serve stopped", s, deadline, late)
 		}
@@ -178,16 +178,16 @@ var _ = Describe("A fault:", func() {
 	})
 
 	It("an orphaned Envoy ends after its last deadline, and its deadman with it", func() {
-		w, deadline := faulty("1s500ms")
+		w, deadline := faulty("2s500ms")
 		pid := w.Envoys()[0]
 		Eventually(w.Deadmen).Should(HaveLen(1))
 		deadman := w.Deadmen()[0]
 		w.KillServe()
 		testbed.WaitUntil(deadline.Add(100 * time.Millisecond))
 		Expect(gone(pid)()).To(BeFalse(), "it ended before it could refuse anybody")
-		Eventually(gone(pid), "5s").Should(BeTrue())
-		figures.Add("orphan: ended after the last deadline", time.Since(deadline))
-		Eventually(gone(deadman), "5s").Should(BeTrue())
+		Eventually(gone(pid)).Should(BeTrue())
+		testbed.Figure("orphan: ended after the last deadline", time.Since(deadline))
+		Eventually(gone(deadman)).Should(BeTrue())
 		By("the port is free, and the next serve starts anew")
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", w.HTTP))
 		Expect(err).NotTo(HaveOccurred())
@@ -224,7 +224,7 @@ var _ = Describe("A fault:", func() {
 		w.KillServe()
 		w.Remove("gateway.yaml")
 		w.Spawn()
-		Eventually(gone(pid), "5s").Should(BeTrue())
+		Eventually(gone(pid)).Should(BeTrue())
 	})
 })
 
