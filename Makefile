@@ -41,6 +41,8 @@ TESTFLAGS ?=
 PROCS ?= 4
 # Extra flags for ginkgo, such as --focus='A full disk' or -v.
 SPECFLAGS ?=
+# How often `make test-faults` kills.
+ROUNDS ?= 50
 GINKGO := go run github.com/onsi/ginkgo/v2/ginkgo
 
 # Packages with tests that start a real Envoy.
@@ -85,6 +87,7 @@ test: ## Everything: vet, unit tests with the race detector, tests on the real E
 vet:
 	go vet ./...
 	go vet -tags envoy ./...
+	go vet -tags clockstep ./internal/clock
 
 .PHONY: test-unit
 test-unit: cc ## Unit, golden and property tests and fuzz seeds, with the race detector. No Envoy needed.
@@ -103,6 +106,12 @@ test-envoy-packages: $(ENVOY)
 .PHONY: test-serve
 test-serve: $(ENVOY) ## The whole gateway, binary and Envoy, from the outside (PROCS=4, SPECFLAGS='--focus=REGEXP').
 	BREAKGLASS_ENVOY='$(ENVOY)' $(GINKGO) -tags envoy -procs=$(PROCS) --succinct --timeout 20m $(SPECFLAGS) ./test/serve
+
+.PHONY: test-faults
+test-faults: $(ENVOY) ## Kill serve and Envoy 50 times each at random moments under load (ROUNDS=50, SPECFLAGS='--seed=N' repeats one).
+	@seed=$$(date +%s); echo "seed $$seed"; \
+	BREAKGLASS_ENVOY='$(ENVOY)' BREAKGLASS_ROUNDS=$(ROUNDS) $(GINKGO) -tags envoy -procs=2 --succinct --timeout 60m \
+	    --label-filter=kills --seed=$$seed $(SPECFLAGS) ./test/serve
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) verify-generate ## golangci-lint, and that generated files are up to date.

@@ -188,7 +188,7 @@ func (b bystanders) undisturbed() {
 func flows(s *testbed.Stream) {
 	GinkgoHelper()
 	gap, until := s.LongestGap()
-	notAfter(until, until.Add(-gap), 250*time.Millisecond, "a pause of ", s)
+	notAfter(until, until.Add(-gap), bound(250*time.Millisecond), "a pause of ", s)
 }
 
 var _ = Describe("A stream lives on through", Ordered, ContinueOnFailure, func() {

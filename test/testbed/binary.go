@@ -53,6 +53,16 @@ func UseBinary(path string) {
 	built.once.Do(func() { built.path = path })
 }
 
+// Steppable is a binary of the same source whose wall clock StepClock can set. It
+// goes with the spec.
+func Steppable() string {
+	GinkgoHelper()
+	path := filepath.Join(GinkgoT().TempDir(), "breakglass")
+	out, err := exec.Command("go", "build", "-tags", "clockstep", "-o", path, module+"/cmd/breakglass").CombinedOutput()
+	Expect(err).NotTo(HaveOccurred(), "build cmd/breakglass: %s", out)
+	return path
+}
+
 // RemoveBinary removes what Binary has built, and nothing else.
 func RemoveBinary() error {
 	if built.dir == "" {
