@@ -41,6 +41,14 @@ BENCHFLAGS ?=
 # Extra flags for `go test`, such as -run=TestName or -v.
 TESTFLAGS ?=
 
+# How many processes run the specs of test/serve side by side. With 1, and BREAKGLASS_STRICT=1, milliseconds are judged.
+PROCS ?= 4
+# Extra flags for ginkgo, such as --focus='A full disk' or -v.
+SPECFLAGS ?=
+# How often `make test-faults` kills.
+ROUNDS ?= 50
+GINKGO := go run github.com/onsi/ginkgo/v2/ginkgo
+
 # Packages with tests that start a real Envoy.
 ENVOY_PACKAGES = $(shell grep -rlE --include='*_test.go' '^//go:build .*\benvoy\b' . | xargs -r -n1 dirname | sort -u)
 
@@ -87,16 +95,31 @@ test: ## Everything: vet, unit tests with the race detector, tests on the real E
 vet:
 	go vet ./...
 	go vet -tags envoy ./...
+	go vet -tags clockstep ./internal/clock
 
 .PHONY: test-unit
 test-unit: cc ## Unit, golden and property tests and fuzz seeds, with the race detector. No Envoy needed.
 	CGO_ENABLED=1 go test -race -shuffle=on -timeout 15m $(TESTFLAGS) ./...
 
-# One package at a time: these tests start processes and wait for them, and a second suite on the same cores would
-# only make both slow.
 .PHONY: test-envoy
 test-envoy: $(ENVOY) ## Tests on the real Envoy (build tag envoy).
-	BREAKGLASS_ENVOY='$(ENVOY)' go test -tags envoy -shuffle=on -count=1 -p 1 -timeout 20m $(TESTFLAGS) $(ENVOY_PACKAGES)
+	@$(MAKE) --no-print-directory test-envoy-packages
+	@$(MAKE) --no-print-directory test-serve
+
+.PHONY: test-envoy-packages
+test-envoy-packages: $(ENVOY)
+	BREAKGLASS_ENVOY='$(ENVOY)' go test -tags envoy -shuffle=on -count=1 -p 2 -timeout 20m $(TESTFLAGS) $(filter-out ./test/serve,$(ENVOY_PACKAGES))
+
+# Its specs wait most of the time, for deadlines and for processes, so that several run side by side.
+.PHONY: test-serve
+test-serve: $(ENVOY) ## The whole gateway, binary and Envoy, from the outside (PROCS=4, SPECFLAGS='--focus=REGEXP').
+	BREAKGLASS_ENVOY='$(ENVOY)' $(GINKGO) -tags envoy -procs=$(PROCS) --succinct --timeout 20m $(SPECFLAGS) ./test/serve
+
+.PHONY: test-faults
+test-faults: $(ENVOY) ## Kill serve and Envoy 50 times each at random moments under load (ROUNDS=50, SPECFLAGS='--seed=N' repeats one).
+	@seed=$$(date +%s); echo "seed $$seed"; \
+	BREAKGLASS_ENVOY='$(ENVOY)' BREAKGLASS_ROUNDS=$(ROUNDS) $(GINKGO) -tags envoy -procs=2 --succinct --timeout 60m \
+	    --label-filter=kills --seed=$$seed $(SPECFLAGS) ./test/serve
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) verify-generate ## golangci-lint, and that generated files are up to date.

@@ -75,7 +75,7 @@ func (o *Options) defaults() {
 		o.Log = slog.Default()
 	}
 	if o.Wall == nil {
-		o.Wall = time.Now
+		o.Wall = wall
 	}
 	if o.Elapsed == nil {
 		o.Elapsed = bootTime

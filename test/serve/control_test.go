@@ -47,7 +47,7 @@ var _ = Describe("The command line", func() {
 		began := time.Now()
 		out, err := activate(route)
 		Expect(err).NotTo(HaveOccurred(), out)
-		figures.Add("breakglass activate: the command returns", time.Since(began))
+		testbed.Figure("breakglass activate: the command returns", time.Since(began))
 		Expect(out).To(And(ContainSubstring("Live"), ContainSubstring("INC-4711"), ContainSubstring("Open until")))
 		Expect(shared.H1().Get(testbed.Host(route), "/api/x", shared.Token())).To(haveStatus(200), "not open although the command says Live")
 

@@ -4,6 +4,7 @@ package serve
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"golang.org/x/sys/unix"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/test/testbed"
@@ -59,7 +61,7 @@ var _ = Describe("A full disk", func() {
 		w.Write("routes.yaml", testbed.Route{Name: "r"}.YAML(), testbed.Route{Name: "s"}.YAML(), testbed.Route{Name: "t"}.YAML())
 		fill, free := smallDisk(w)
 		w.Start()
-		deadline := w.Activate(testbed.Activation{Name: "a", Routes: []string{"r"}, Duration: "4s"})
+		deadline := w.Activate(testbed.Activation{Name: "a", Routes: []string{"r"}, Duration: "5s"})
 		w.Activate(testbed.Activation{Name: "b", Routes: []string{"t"}, Duration: "10m"})
 		fill()
 		stop := probes(w, testbed.Host("r"), "/api/x", w.Token())
@@ -90,7 +92,7 @@ var _ = Describe("A full disk", func() {
 		cutAt("stream at a revocation, disk full", stream, asked, revocation)
 		staysClosed(w, "t")
 		testbed.WaitUntil(deadline.Add(150 * time.Millisecond))
-		closesAt("deadline, disk full", stop(), deadline)
+		closesAt("deadline, disk full", stop(deadline), deadline)
 		for _, s := range streams {
 			cutAt("stream at the deadline, disk full", s, deadline, late)
 		}
@@ -163,7 +165,7 @@ var _ = Describe("A full disk", func() {
 		w.Write("routes.yaml", testbed.Route{Name: "r"}.YAML(), testbed.Route{Name: "s"}.YAML())
 		fill, free := smallDisk(w)
 		w.Start()
-		deadline := w.Activate(testbed.Activation{Name: "a", Routes: []string{"r"}, Duration: "4s"})
+		deadline := w.Activate(testbed.Activation{Name: "a", Routes: []string{"r"}, Duration: "6s"})
 		stop := probes(w, testbed.Host("r"), "/api/x", w.Token())
 		w.KillServe()
 		fill()
@@ -172,8 +174,75 @@ var _ = Describe("A full disk", func() {
 		Eventually(told(w)).Should(line("nothing can be opened"), "got %s", w.Log())
 		staysClosed(w, "s")
 		testbed.WaitUntil(deadline.Add(100 * time.Millisecond))
-		closesAt("deadline, started on a full disk", stop(), deadline)
+		closesAt("deadline, started on a full disk", stop(deadline), deadline)
 		free()
 		w.AwaitPhase("b", "Live")
+	})
+})
+
+// immutable makes all below a directory, and the directory, unwritable even for
+// root, or writable again. It stands for a file system that the kernel has
+// remounted read-only, which nobody can do while files on it are open for
+// writing.
+func immutable(dir string, on bool) {
+	GinkgoHelper()
+	Expect(filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() && !d.Type().IsRegular() {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		const immutableFlag = 0x10 // FS_IMMUTABLE_FL of linux/fs.h
+		if flags &^= immutableFlag; on {
+			flags |= immutableFlag
+		}
+		return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags))
+	})).To(Succeed())
+}
+
+var _ = Describe("A disk that has become read-only", func() {
+	It("closes what is open until it can be written again, and says so", func() {
+		w, _ := faulty("10m")
+		deadline := w.Deadline("a")
+		DeferCleanup(immutable, w.Data, false)
+		immutable(w.Data, true)
+		Expect(w.H1().Get(testbed.Host("dormant"), "/api/x", w.Token())).To(haveStatus(404)) // something to record
+		Eventually(w.Phase("a")).Should(Equal("Pending AuditFailing"), told(w))
+		staysClosed(w, "open")
+		w.Write("b.yaml", testbed.Activation{Name: "b", Routes: []string{"dormant"}, Duration: "10m"}.YAML())
+		Eventually(told(w)).Should(line("nothing can be opened"))
+		Expect(w.Status().Ready).To(BeFalse())
+		staysClosed(w, "dormant")
+		immutable(w.Data, false)
+		w.AwaitPhase("a", "Live")
+		w.AwaitPhase("b", "Live")
+		Expect(w.Deadline("a")).To(BeTemporally("==", deadline))
+		Eventually(w.H1().Status(testbed.Host("open"), "/api/x", w.Token())).Should(Equal(200))
+		Eventually(func() bool { return w.Status().Ready }).Should(BeTrue(), told(w))
+		sound(w)
+	})
+
+	It("at a start lets nothing open, says why, and does not hurt the start after it", func() {
+		w := testbed.New()
+		w.Write("routes.yaml", testbed.Route{Name: "r"}.YAML())
+		smallDisk(w)
+		w.Start()
+		deadline := w.Activate(testbed.Activation{Name: "a", Routes: []string{"r"}, Duration: "10m"})
+		w.StopServe()
+		// Its Envoy may take a moment to end.
+		Eventually(syscall.Mount).WithArguments("", w.Data, "", uintptr(syscall.MS_REMOUNT|syscall.MS_RDONLY), "").Should(Succeed())
+		said := refusesToStart(w, "--config", w.Config, "--data-dir", w.Data, "--envoy", testbed.EnvoyPath())
+		Expect(said).To(And(ContainSubstring("read-only file system"), ContainSubstring(w.Data)))
+		Expect(syscall.Mount("", w.Data, "", syscall.MS_REMOUNT, "")).To(Succeed())
+		w.Start()
+		w.AwaitPhase("a", "Live")
+		Expect(w.Deadline("a")).To(BeTemporally("==", deadline))
 	})
 })

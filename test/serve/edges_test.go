@@ -25,9 +25,9 @@ var _ = Describe("Windows", func() {
 		for i := range 8 {
 			a := fmt.Sprintf("%s-%d", name, i)
 			shared.Activate(testbed.Activation{Name: a, Routes: []string{name}, Duration: "10m"})
-			Eventually(p.LastStatus, "1s", "1ms").Should(Equal(200))
+			Eventually(p.LastStatus, "10s", "1ms").Should(Equal(200))
 			shared.Revoke(a)
-			Eventually(p.LastStatus, "1s", "1ms").Should(Equal(404))
+			Eventually(p.LastStatus, "10s", "1ms").Should(Equal(404))
 		}
 		for _, s := range append(p.Stop(), q.Stop()...) {
 			if !s.Cut() {
@@ -65,7 +65,7 @@ var _ = Describe("Windows", func() {
 			shared.AwaitPhase(name, "Live")
 			Expect(shared.H1().Get(testbed.Host(name), "/api/x", shared.Token())).To(haveStatus(200))
 		}
-		figures.Add("apply thirty at once: all Live", time.Since(applied))
+		testbed.Figure("apply thirty at once: all Live", time.Since(applied))
 		for _, p := range all {
 			onlyStatuses(p.Stop(), 404, 200)
 		}
@@ -87,7 +87,7 @@ var _ = Describe("Windows", func() {
 		testbed.WaitUntil(deadline.Add(-500 * time.Millisecond))
 		w.KillServe()
 		testbed.WaitUntil(deadline.Add(100 * time.Millisecond))
-		closesAt("deadline, shortened, serve killed", stop(), deadline)
+		closesAt("deadline, shortened, serve killed", stop(deadline), deadline)
 		for _, s := range streams {
 			cutAt("stream at the deadline, shortened, serve killed", s, deadline, late)
 		}
@@ -97,9 +97,9 @@ var _ = Describe("Windows", func() {
 		w := testbed.New()
 		w.Write("r.yaml", testbed.Route{Name: "r"}.YAML())
 		w.Start()
-		w.Activate(testbed.Activation{Name: "a", Routes: []string{"r"}, Duration: "1s"})
+		w.Activate(testbed.Activation{Name: "a", Routes: []string{"r"}, Duration: "3s"})
 		streams := openAll(w, testbed.Host("r"), w.Token())
-		deadline := w.Activate(testbed.Activation{Name: "b", Routes: []string{"r"}, Duration: "2s"})
+		deadline := w.Activate(testbed.Activation{Name: "b", Routes: []string{"r"}, Duration: "5s"})
 		testbed.WaitUntil(deadline.Add(-1500 * time.Millisecond))
 		w.KillServe()
 		for _, s := range streams {
@@ -110,7 +110,7 @@ var _ = Describe("Windows", func() {
 	It("that a second activation had extended end at the first deadline again when the second is revoked", func() {
 		name := shared.Unique()
 		shared.Write(name+"-route.yaml", testbed.Route{Name: name}.YAML())
-		first := shared.Activate(testbed.Activation{Name: name + "-1", Routes: []string{name}, Duration: "2s"})
+		first := shared.Activate(testbed.Activation{Name: name + "-1", Routes: []string{name}, Duration: "3s"})
 		streams := openAll(shared, testbed.Host(name), shared.Token())
 		shared.Activate(testbed.Activation{Name: name + "-2", Routes: []string{name}, Duration: "10m"})
 		stop := probes(shared, testbed.Host(name), "/api/x", shared.Token())
@@ -119,14 +119,14 @@ var _ = Describe("Windows", func() {
 			cutAt("stream at the first deadline, the second revoked", s, first, late)
 		}
 		testbed.WaitUntil(first.Add(100 * time.Millisecond))
-		closesAt("deadline, the second revoked", stop(), first)
+		closesAt("deadline, the second revoked", stop(first), first)
 	})
 
 	It("that follow each other leave nobody inside in between", func() {
 		name := shared.Unique()
 		host := testbed.Host(name)
 		shared.Write(name+"-route.yaml", testbed.Route{Name: name}.YAML())
-		first := shared.Activate(testbed.Activation{Name: name + "-1", Routes: []string{name}, Duration: "1s"})
+		first := shared.Activate(testbed.Activation{Name: name + "-1", Routes: []string{name}, Duration: "2s"})
 		stream := shared.H1().Events("events", host, "/api/stream", shared.Token())
 		testbed.WaitUntil(first)
 		shared.Activate(testbed.Activation{Name: name + "-2", Routes: []string{name}, Duration: "10m"})
@@ -165,6 +165,6 @@ var _ = Describe("Windows", func() {
 		notAfter(last.Start, exp, late, "a request with a token that had ended was served")
 		i := slices.IndexFunc(samples, func(s testbed.Reply) bool { return s.Status != 200 })
 		Expect(samples[i].End).To(BeTemporally(">", exp.Add(-20*time.Millisecond)), "refused before its token ended: %s", testbed.Runs(samples))
-		figures.Add("a token's exp: first refusal", samples[i].Start.Sub(exp))
+		testbed.Figure("a token's exp: first refusal", samples[i].Start.Sub(exp))
 	})
 })

@@ -136,7 +136,7 @@ var _ = Describe("A backend that speaks HTTP/2", Ordered, ContinueOnFailure, fun
 	})
 
 	It("sees no token either, and loses its streams at the deadline, but not those of another route", func() {
-		deadline := shared.Activate(testbed.Activation{Name: "h2c", Routes: []string{"h2c"}, Duration: "2s"})
+		deadline := shared.Activate(testbed.Activation{Name: "h2c", Routes: []string{"h2c"}, Duration: "3s"})
 		Expect(saw(host, "/api/x")).To(And(HaveField("Proto", "HTTP/2.0"), HaveField("Headers", Not(HaveKey("Authorization")))))
 		other := shared.TLS2().Events("another route's", testbed.Host("h2c-other"), "/api/stream", shared.Token())
 		streams := []*testbed.Stream{

@@ -78,7 +78,7 @@ func (s *suspect) writeAll() {
 // listens waits until its Envoy is up, so that a refusal is one.
 func (s *suspect) listens() {
 	GinkgoHelper()
-	Eventually(s.probes[0].LastStatus, "5s").ShouldNot(BeZero())
+	Eventually(s.probes[0].LastStatus).ShouldNot(BeZero())
 }
 
 // neverOpen checks that up to now nobody was let in but, if a good token may be,

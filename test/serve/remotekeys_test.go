@@ -5,6 +5,7 @@ package serve
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -48,7 +49,7 @@ var _ = Describe("Keys from an identity provider", func() {
 		Eventually(w.H1().Status(testbed.Host("r"), "/api/x", w.Token()), "8s").Should(Equal(401))
 		Eventually(told(w)).Should(line("issuer sso", "0 keys", "maxStale"))
 		idp.Resume()
-		Eventually(w.H1().Status(testbed.Host("r"), "/api/x", w.Token()), "5s").Should(Equal(200))
+		Eventually(w.H1().Status(testbed.Host("r"), "/api/x", w.Token())).Should(Equal(200))
 	})
 
 	It("that never came let nobody in, and the activation waits and says why", func() {
@@ -88,7 +89,48 @@ var _ = Describe("Keys from an identity provider", func() {
 		By("and garbage does not replace what is good")
 		asked := idp.Asked()
 		idp.Answer("garbage")
-		Eventually(idp.Asked, "5s").Should(BeNumerically(">", asked+1))
+		Eventually(idp.Asked).Should(BeNumerically(">", asked+1))
 		Expect(w.H1().Get(testbed.Host("r"), "/api/x", w.Token())).To(haveStatus(200))
+	})
+
+	DescribeTable("stay what they were while their server", func(answer, said string) {
+		w, idp := fetching("1h")
+		w.Start()
+		w.Activate(open("a", "r"))
+		stream := w.H1().Events("events", testbed.Host("r"), "/api/stream", w.Token())
+		p := w.H1().Probe(testbed.Request{Host: testbed.Host("r"), Path: "/api/x", Token: w.Token()}, 2*time.Millisecond)
+		idp.Answer(answer)
+		Eventually(told(w)).Should(line("issuer sso", "1 keys", "stale true"), told(w))
+		Eventually(w.Log).Should(line("key set not refreshed", said))
+		By("windows open and close meanwhile")
+		w.Activate(open("b", "s"))
+		Expect(w.H1().Get(testbed.Host("s"), "/api/x", w.Token())).To(haveStatus(200))
+		w.Revoke("b")
+		idp.Answer(testbed.JWKS(w.Issuer.Key))
+		Eventually(told(w)).Should(line("issuer sso", "1 keys", "stale false"), told(w))
+		onlyStatuses(p.Stop(), 200)
+		bystanders{stream}.undisturbed()
+	},
+		Entry("sends a byte now and then", "drip", "within 1s"),
+		Entry("sends no end of bytes", "huge", "larger than"),
+		Entry("has an error", "broken", "500"),
+	)
+
+	It("that are rotated in an incident shut out the old key, let in the new one, and cut nobody off", func() {
+		w, idp := fetching("1h")
+		kept, next := testbed.NewKey("kept"), testbed.NewKey("next")
+		idp.Answer(testbed.JWKS(w.Issuer.Key, kept))
+		w.Start()
+		w.Activate(open("a", "r"))
+		token := func(k *testbed.Key) string { return k.Sign(w.Issuer.Claims("db-oncall", nil).JSON(), nil) }
+		status := func(k *testbed.Key) func() int { return w.H1().Status(testbed.Host("r"), "/api/x", token(k)) }
+		p := w.H1().Probe(testbed.Request{Host: testbed.Host("r"), Path: "/api/x", Token: token(kept)}, 2*time.Millisecond)
+		stream := w.TLS2().Events("events", testbed.Host("r"), "/api/stream", token(kept))
+		Expect(status(next)()).To(Equal(401))
+		idp.Answer(testbed.JWKS(kept, next))
+		Eventually(status(next)).Should(Equal(200))
+		Expect(w.H1().Get(testbed.Host("r"), "/api/x", w.Token())).To(haveStatus(401), "the old key")
+		onlyStatuses(p.Stop(), 200)
+		bystanders{stream}.undisturbed()
 	})
 })

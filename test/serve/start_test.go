@@ -4,15 +4,22 @@ package serve
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/test/testbed"
 )
 
@@ -147,4 +154,50 @@ var _ = Describe("serve", func() {
 			staysClosed(w, "open")
 		}
 	})
+
+	It("starts on a journal of five thousand activations, adopts its Envoy and knows every name", func() {
+		w, deadline := faulty("10m")
+		w.Activate(testbed.Activation{Name: "spent", Routes: []string{"dormant"}, Duration: "10m"})
+		w.Revoke("spent")
+		w.AwaitPhase("spent", "Revoked")
+		g := watch(w)
+		w.KillServe()
+		lengthen(w, "spent", 5_000)
+		began := time.Now()
+		w.Start()
+		testbed.Figure("start on a journal of 5,000 activations", time.Since(began))
+		w.AwaitPhase("a", "Live")
+		Expect(w.Deadline("a")).To(BeTemporally("==", deadline))
+		w.Write("b.yaml", testbed.Activation{Name: "spent-4999", Routes: []string{"dormant"}, Duration: "10m"}.YAML())
+		w.AwaitPhase("spent-4999", "Refused NameSpent")
+		staysClosed(w, "dormant")
+		g.undisturbed()
+	})
 })
+
+// lengthen adds activations to the journal that ended a month ago as one of it
+// did. Its serve must not run.
+func lengthen(w *testbed.World, name string, n int) {
+	GinkgoHelper()
+	j, err := audit.Open(filepath.Dir(journal(w)), audit.Options{Log: slog.New(slog.DiscardHandler)})
+	Expect(err).NotTo(HaveOccurred())
+	var last json.RawMessage
+	Expect(j.Replay(func(e audit.Entry) error {
+		if e.Kind == audit.KindActivation && bytes.Contains(e.Data, []byte(`"`+name+`"`)) {
+			last = e.Data
+		}
+		return nil
+	})).To(Succeed())
+	Expect(string(last)).To(ContainSubstring(`"Revoked"`))
+	month := regexp.MustCompile(`"20\d\d-\d\d-`)
+	ago := []byte(time.Now().AddDate(0, -1, 0).Format(`"2006-01-`))
+	var entries []audit.Entry
+	for i := range n {
+		data := bytes.ReplaceAll(last, []byte(`"`+name+`"`), fmt.Appendf(nil, `"%s-%d"`, name, i))
+		entries = append(entries, audit.Entry{Kind: audit.KindActivation, Data: month.ReplaceAll(data, ago)})
+	}
+	for group := range slices.Chunk(entries, 500) {
+		Expect(j.Append(context.Background(), group...)).To(Succeed())
+	}
+	Expect(j.Close()).To(Succeed())
+}

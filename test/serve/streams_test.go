@@ -70,17 +70,17 @@ func cutAt(figure string, s *testbed.Stream, instant time.Time, tolerance time.D
 		notAfter(last, instant, tolerance, "the last byte of ", s)
 		early := 300*time.Millisecond + testbed.Stalled(last, instant)
 		Expect(last).To(BeTemporally(">", instant.Add(-early)), "it was cut %s too early: %s", instant.Sub(last), s)
-		figures.Add(figure+": last byte", last.Sub(instant))
+		testbed.Figure(figure+": last byte", last.Sub(instant))
 	}
 	// A client of HTTP/1 sees the end a little later: see delayed_close_timeout.
 	notAfter(s.End(), instant, tolerance+150*time.Millisecond, "the end of ", s)
-	figures.Add(figure+": end as the client sees it", s.End().Sub(instant))
+	testbed.Figure(figure+": end as the client sees it", s.End().Sub(instant))
 }
 
-// shortToken ends in one to two seconds, at a whole one.
+// shortToken ends in two to three seconds, at a whole one.
 func shortToken(w *testbed.World) (exp time.Time, token string) {
 	GinkgoHelper()
-	exp = time.Now().Truncate(time.Second).Add(2 * time.Second)
+	exp = time.Now().Truncate(time.Second).Add(3 * time.Second)
 	return exp, w.Issuer.TokenWith(w.Issuer.Claims("db-oncall", testbed.Claims{"exp": exp.Unix()}))
 }
 
@@ -97,7 +97,7 @@ var _ = Describe("A stream, at the deadline", Ordered, ContinueOnFailure, func()
 	BeforeAll(func() {
 		name := shared.Unique()
 		shared.Write(name+"-route.yaml", testbed.Route{Name: name}.YAML())
-		deadline = shared.Activate(testbed.Activation{Name: name, Routes: []string{name}, Duration: "2s"})
+		deadline = shared.Activate(testbed.Activation{Name: name, Routes: []string{name}, Duration: "3s"})
 		streams = openAll(shared, testbed.Host(name), shared.Token())
 		Expect(time.Now()).To(BeTemporally("<", deadline.Add(-300*time.Millisecond)))
 	})
@@ -111,7 +111,7 @@ var _ = Describe("A stream, at the deadline with serve killed a second before", 
 		w := testbed.New()
 		w.Write("r.yaml", testbed.Route{Name: "r"}.YAML())
 		w.Start()
-		deadline = w.Activate(testbed.Activation{Name: "a", Routes: []string{"r"}, Duration: "2s"})
+		deadline = w.Activate(testbed.Activation{Name: "a", Routes: []string{"r"}, Duration: "3s"})
 		streams = openAll(w, testbed.Host("r"), w.Token())
 		testbed.WaitUntil(deadline.Add(-time.Second))
 		w.KillServe()
@@ -188,7 +188,7 @@ func (b bystanders) undisturbed() {
 func flows(s *testbed.Stream) {
 	GinkgoHelper()
 	gap, until := s.LongestGap()
-	notAfter(until, until.Add(-gap), 250*time.Millisecond, "a pause of ", s)
+	notAfter(until, until.Add(-gap), bound(250*time.Millisecond), "a pause of ", s)
 }
 
 var _ = Describe("A stream lives on through", Ordered, ContinueOnFailure, func() {
@@ -220,9 +220,9 @@ var _ = Describe("A stream lives on through", Ordered, ContinueOnFailure, func()
 	}
 
 	It("the deadline of another route on the same connection", func() {
-		deadline := w.Activate(testbed.Activation{Name: "other-1", Routes: []string{"other"}, Duration: "1s"})
+		deadline := w.Activate(testbed.Activation{Name: "other-1", Routes: []string{"other"}, Duration: "2s"})
 		s := companion()
-		Eventually(s.Done(), "3s").Should(BeClosed())
+		Eventually(s.Done()).Should(BeClosed())
 		notAfter(s.Last(), deadline, late, s)
 		all.undisturbed()
 	})
@@ -231,7 +231,7 @@ var _ = Describe("A stream lives on through", Ordered, ContinueOnFailure, func()
 		w.Activate(testbed.Activation{Name: "other-2", Routes: []string{"other"}, Duration: "10m"})
 		s := companion()
 		asked := w.Revoke("other-2")
-		Eventually(s.Done(), "3s").Should(BeClosed())
+		Eventually(s.Done()).Should(BeClosed())
 		notAfter(s.Last(), asked, revocation, s)
 		all.undisturbed()
 	})
@@ -241,7 +241,7 @@ var _ = Describe("A stream lives on through", Ordered, ContinueOnFailure, func()
 		_, token := shortToken(w)
 		s := client.Events("companion", testbed.Host("mine"), "/api/stream", token)
 		Expect(s.SharesConnection(all[0])).To(BeTrue())
-		Eventually(s.Done(), "3s").Should(BeClosed())
+		Eventually(s.Done()).Should(BeClosed())
 		all.undisturbed()
 	})
 

@@ -5,6 +5,9 @@
 //
 // One World is shared by the specs that break nothing: each brings a route and
 // activations of its own. Whatever kills, corrupts or suspends has its own.
+//
+// Most of the time a spec waits, so that several processes run them side by side:
+// see test-envoy in the Makefile. As `go test` alone they run one by one.
 package serve
 
 import (
@@ -27,15 +30,13 @@ func TestMain(m *testing.M) {
 
 func TestServe(t *testing.T) {
 	RegisterFailHandler(Fail)
-	SetDefaultEventuallyTimeout(5 * time.Second)
-	SetDefaultEventuallyPollingInterval(5 * time.Millisecond)
+	SetDefaultEventuallyTimeout(10 * time.Second)
+	SetDefaultEventuallyPollingInterval(10 * time.Millisecond)
 	RunSpecs(t, "serve")
 }
 
-var (
-	shared  *testbed.World
-	figures testbed.Figures
-)
+// shared by the specs of one process.
+var shared *testbed.World
 
 var (
 	// late is how long after a deadline something may still go through.
@@ -54,18 +55,22 @@ func bound(d time.Duration) time.Duration {
 	return d + time.Second
 }
 
-var _ = BeforeSuite(func() {
-	testbed.Binary() // before Prefer: a build need not be preferred
+var _ = SynchronizedBeforeSuite(func() []byte {
+	return []byte(testbed.Binary()) // before Prefer: a build need not be preferred
+}, func(binary []byte) {
+	testbed.UseBinary(string(binary))
 	testbed.Prefer()
 	testbed.StartCanary()
 	shared = testbed.New()
 	shared.Start()
 })
 
-var _ = AfterSuite(func() {
-	testbed.StopCanary()
+var _ = SynchronizedAfterSuite(testbed.StopCanary, func() {
 	Expect(testbed.RemoveBinary()).To(Succeed())
-	fmt.Fprint(os.Stdout, "\n", &figures)
+})
+
+var _ = ReportAfterSuite("figures", func(r Report) {
+	fmt.Fprint(os.Stdout, "\n", testbed.Figures(r))
 })
 
 // notAfter checks that something that began or came at t was not later than
@@ -79,7 +84,7 @@ func notAfter(t, instant time.Time, tolerance time.Duration, what ...any) {
 	stalled := testbed.Stalled(instant.Add(-late), t)
 	Expect(t).To(BeTemporally("<=", instant.Add(tolerance+stalled)),
 		"%s after the instant, of which a busy machine took %s: %s", t.Sub(instant), stalled, fmt.Sprint(what...))
-	figures.Add("too late, put down to a busy machine", t.Sub(instant)-tolerance)
+	testbed.Figure("too late, put down to a busy machine", t.Sub(instant)-tolerance)
 }
 
 // status is the first thing that a reader of a failure wants.

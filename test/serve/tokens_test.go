@@ -57,6 +57,12 @@ var _ = Describe("Tokens", Ordered, ContinueOnFailure, func() {
 
 	BeforeAll(func() {
 		w = shared
+		other := testbed.NewIssuer("other")
+		w.Policy.Issuers = append(w.Policy.Issuers, testbed.PolicyIssuer{Name: "other", URL: other.URL, JWKS: testbed.Inline(testbed.JWKS(other.Key))})
+		w.Policy.Roles = append(w.Policy.Roles,
+			testbed.Role{Name: "claims", Grants: `[{issuer: sso, claims: [{path: [realm_access, roles], anyOf: [oncall]}, {path: [team], anyOf: [core, db]}]},` +
+				`{issuer: other, claims: [{path: [groups], anyOf: [others]}]}]`})
+		w.WritePolicy()
 		w.Write("tok.yaml",
 			testbed.Route{Name: "tok"}.YAML(),
 			testbed.Route{Name: "tok-claims", Role: "claims"}.YAML(),
@@ -66,12 +72,6 @@ var _ = Describe("Tokens", Ordered, ContinueOnFailure, func() {
 			}}}.YAML(),
 			testbed.Activation{Name: "tok", Routes: []string{"tok"}, Duration: "30m"}.YAML(),
 			testbed.Activation{Name: "tok-claims", Role: "claims", Routes: []string{"tok-claims"}, Duration: "30m"}.YAML())
-		other := testbed.NewIssuer("other")
-		w.Policy.Issuers = append(w.Policy.Issuers, testbed.PolicyIssuer{Name: "other", URL: other.URL, JWKS: testbed.Inline(testbed.JWKS(other.Key))})
-		w.Policy.Roles = append(w.Policy.Roles,
-			testbed.Role{Name: "claims", Grants: `[{issuer: sso, claims: [{path: [realm_access, roles], anyOf: [oncall]}, {path: [team], anyOf: [core, db]}]},` +
-				`{issuer: other, claims: [{path: [groups], anyOf: [others]}]}]`})
-		w.WritePolicy()
 		otherIssuer = other
 		w.AwaitPhase("tok", "Live")
 		w.AwaitPhase("tok-claims", "Live")

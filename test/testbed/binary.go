@@ -16,8 +16,11 @@ const module = "github.com/breakglass-gateway/breakglass-gateway"
 var built struct {
 	once sync.Once
 	path string
-	out  []byte
-	err  error
+	// dir is of this process alone, and removed in the end. It is empty if somebody
+	// else made the binary.
+	dir string
+	out []byte
+	err error
 }
 
 // Binary is the breakglass binary of this source tree, or the one that
@@ -37,19 +40,35 @@ func Binary() string {
 		if built.err = os.Chmod(dir, 0o755); built.err != nil {
 			return
 		}
-		built.path = filepath.Join(dir, "breakglass")
+		built.dir, built.path = dir, filepath.Join(dir, "breakglass")
 		built.out, built.err = exec.Command("go", "build", "-o", built.path, module+"/cmd/breakglass").CombinedOutput()
 	})
 	Expect(built.err).NotTo(HaveOccurred(), "build cmd/breakglass: %s", built.out)
 	return built.path
 }
 
-// RemoveBinary ends what Binary began.
+// UseBinary has Binary return what another process of a parallel suite has
+// built.
+func UseBinary(path string) {
+	built.once.Do(func() { built.path = path })
+}
+
+// Steppable is a binary of the same source whose wall clock StepClock can set. It
+// goes with the spec.
+func Steppable() string {
+	GinkgoHelper()
+	path := filepath.Join(GinkgoT().TempDir(), "breakglass")
+	out, err := exec.Command("go", "build", "-tags", "clockstep", "-o", path, module+"/cmd/breakglass").CombinedOutput()
+	Expect(err).NotTo(HaveOccurred(), "build cmd/breakglass: %s", out)
+	return path
+}
+
+// RemoveBinary removes what Binary has built, and nothing else.
 func RemoveBinary() error {
-	if built.path == "" {
+	if built.dir == "" {
 		return nil
 	}
-	return os.RemoveAll(filepath.Dir(built.path))
+	return os.RemoveAll(built.dir)
 }
 
 // EnvoyPath is the Envoy binary. Without one nothing can be tested, which is a

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,7 +44,8 @@ func (k *KeyServer) URL() string { return fmt.Sprintf("https://127.0.0.1:%d/jwks
 // Asked counts requests.
 func (k *KeyServer) Asked() int { return int(k.asked.Load()) }
 
-// Answer something else from now on; "redirect" sends the client elsewhere.
+// Answer something else from now on. "redirect" sends the client elsewhere, "drip"
+// sends a byte now and then, "huge" sends no end of bytes, "broken" is an error 500.
 func (k *KeyServer) Answer(text string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -77,9 +79,31 @@ func (k *KeyServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	k.mu.Lock()
 	answer := k.answer
 	k.mu.Unlock()
-	if answer == "redirect" {
+	switch answer {
+	case "redirect":
 		http.Redirect(w, r, k.URL()+"/elsewhere", http.StatusFound)
-		return
+	case "drip":
+		endless(w, r, "{", 50*time.Millisecond)
+	case "huge":
+		endless(w, r, strings.Repeat(" ", 64<<10), 0)
+	case "broken":
+		http.Error(w, "out of order", http.StatusInternalServerError)
+	default:
+		_, _ = io.WriteString(w, answer) // a client that went away is no error
 	}
-	_, _ = io.WriteString(w, answer) // a client that went away is no error
+}
+
+// endless writes text again and again until the client goes away.
+func endless(w http.ResponseWriter, r *http.Request, text string, every time.Duration) {
+	for {
+		if _, err := io.WriteString(w, text); err != nil {
+			return
+		}
+		w.(http.Flusher).Flush() // net/http's has it
+		select {
+		case <-r.Context().Done():
+			return
+		case <-time.After(every):
+		}
+	}
 }

@@ -15,9 +15,12 @@ var given struct {
 	ports map[int]bool
 }
 
-// FreePort is a loopback port on which nobody listens. It is below the range
-// from which the kernel takes ports of clients, so that none of them gets it
-// before Envoy does, and it is never given twice.
+// The ports that are given: below the range from which the kernel takes ports of
+// clients, so that none of them gets one before Envoy does.
+const firstPort, lastPort = 10000, 32000
+
+// FreePort is a loopback port on which nobody listens. It is never given twice:
+// the processes of a parallel suite have a share of the range each.
 func FreePort() int {
 	GinkgoHelper()
 	given.Lock()
@@ -25,8 +28,11 @@ func FreePort() int {
 	if given.ports == nil {
 		given.ports = map[int]bool{}
 	}
+	suite, _ := GinkgoConfiguration()
+	share := (lastPort - firstPort) / max(1, suite.ParallelTotal)
+	first := firstPort + share*(GinkgoParallelProcess()-1)
 	for range 1000 {
-		port := 10000 + rand.IntN(22000)
+		port := first + rand.IntN(share)
 		if given.ports[port] {
 			continue
 		}
@@ -38,6 +44,6 @@ func FreePort() int {
 		given.ports[port] = true
 		return port
 	}
-	Fail("no free port between 10000 and 32000")
+	Fail(fmt.Sprintf("no free port between %d and %d", first, first+share))
 	return 0
 }

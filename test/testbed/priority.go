@@ -11,10 +11,21 @@ import (
 
 const nice = -15
 
+// parallel reports whether other processes run specs beside this one.
+func parallel() bool {
+	suite, _ := GinkgoConfiguration()
+	return suite.ParallelTotal > 1
+}
+
 // Prefer asks the kernel to run this process and what it starts from now on
 // before others. Specs measure milliseconds, and whatever else a shared machine
-// does is no fault of the gateway. Without the privilege nothing changes.
+// does is no fault of the gateway. Without the privilege nothing changes. Nor
+// does it where several processes run specs: they compete with each other then,
+// and an Envoy that starts beside one that is preferred may never get to.
 func Prefer() {
+	if parallel() {
+		return
+	}
 	entries, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return
@@ -38,6 +49,9 @@ func Prefer() {
 // preferSession does the same for a whole session: with autogroups, sched(7),
 // priorities count only within one, and every Envoy has one of its own.
 func preferSession(pid, nice int) {
+	if parallel() {
+		return
+	}
 	// There need not be autogroups, and the process may be gone.
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", pid), []byte(strconv.Itoa(nice)), 0)
 }

@@ -73,6 +73,16 @@ func (p *Probe) LastStatus() int {
 	return p.samples[len(p.samples)-1].Status
 }
 
+// LastStart is when the newest sample was asked for.
+func (p *Probe) LastStart() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.samples) == 0 {
+		return time.Time{}
+	}
+	return p.samples[len(p.samples)-1].Start
+}
+
 // Runs are the statuses in order with equal neighbours taken together, such as
 // "404x31 200x80".
 func Runs(samples []Reply) string {

@@ -2,6 +2,7 @@ package testbed
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -34,7 +35,8 @@ func (w *World) spawn(data string, more ...string) *process {
 	GinkgoHelper()
 	args := append([]string{"serve", "--config", w.Config, "--data-dir", data, "--envoy", EnvoyPath(),
 		"--metrics-address", "", "--envoy-concurrency", "2"}, w.Args...)
-	cmd := exec.Command(Binary(), append(args, more...)...)
+	cmd := exec.Command(cmp.Or(w.Binary, Binary()), append(args, more...)...)
+	cmd.Env = append(os.Environ(), "BREAKGLASS_TEST_CLOCK_STEP="+w.stepFile())
 	log, err := os.OpenFile(w.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	Expect(err).NotTo(HaveOccurred())
 	defer log.Close()
@@ -46,6 +48,18 @@ func (w *World) spawn(data string, more ...string) *process {
 		close(p.done)
 	}()
 	return p
+}
+
+// stepFile holds by how much the clock of serve is off.
+func (w *World) stepFile() string { return filepath.Join(w.Dir, "clock-step") }
+
+// StepClock sets the wall clock of serve, and of nobody else, off by a duration.
+// Its Binary has to be Steppable.
+func (w *World) StepClock(by time.Duration) {
+	GinkgoHelper()
+	temporary := w.stepFile() + ".new"
+	Expect(os.WriteFile(temporary, []byte(by.String()), 0o600)).To(Succeed())
+	Expect(os.Rename(temporary, w.stepFile())).To(Succeed())
 }
 
 func (w *World) logFile() string { return filepath.Join(w.Dir, "serve.log") }

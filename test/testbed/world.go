@@ -23,6 +23,8 @@ type World struct {
 	Policy Policy
 	// Args are added to the command line of serve.
 	Args []string
+	// Binary of serve, if it is not the usual one.
+	Binary string
 
 	certificate certificate
 	serve       *process
