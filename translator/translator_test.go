@@ -267,6 +267,48 @@ func TestAChangeTouchesWhatItChanges(t *testing.T) {
 	}
 }
 
+// TestALeaseThatIsRememberedFollowsItsDeadline: a second activation of the same
+// route and role lengthens the window, and a policy that allows less shortens it.
+func TestALeaseThatIsRememberedFollowsItsDeadline(t *testing.T) {
+	in := manyRoutes(t, 3)
+	var tr Translator
+	settled := func() *Result {
+		for range 4 {
+			in.Records = maps.Clone(in.Records)
+			for _, f := range tr.Translate(*in).Facts {
+				in.Records[f.Record.Key()] = f.Record
+			}
+		}
+		return tr.Translate(*in)
+	}
+	activate := func(name, duration string) {
+		in.Activations = maps.Clone(in.Activations)
+		in.Activations[key(name)] = &v1alpha1.Activation{ObjectMeta: metav1.ObjectMeta{Namespace: "pay", Name: name}, Spec: v1alpha1.ActivationSpec{
+			TargetRefs: []v1alpha1.TargetReference{{Kind: "HTTPRoute", Name: "db-1"}}, Role: "db", Reason: "r", Incident: "I", Duration: ptr(gwv1.Duration(duration)),
+		}}
+	}
+	expires := func(want time.Duration) {
+		t.Helper()
+		out := settled()
+		if d := difference(out, Translate(*in)); d != "" {
+			t.Fatalf("with memory: %s", d)
+		}
+		opening := in.Records[key("one")].Targets["HTTPRoute/db-1"].Openings["#1"]
+		lease := out.Gateways[key("door")].Snapshot.Get(snapshot.Key{Type: snapshot.Listener, Name: "lease/" + opening})
+		if lease == nil || lease.Expires.Sub(in.Now) != want {
+			t.Fatalf("lease %q is %+v, want one of %v", opening, lease, want)
+		}
+	}
+	activate("one", "1m")
+	expires(time.Minute)
+	activate("two", "20m")
+	expires(20 * time.Minute)
+	p := in.Policies["emergency"].DeepCopy()
+	p.Spec.Roles[0].MaxDuration = ptr(gwv1.Duration("5m"))
+	in.Policies = map[string]*v1alpha1.EmergencyPolicy{"emergency": p}
+	expires(5 * time.Minute)
+}
+
 // testCertificate is a Secret with a pair of its own.
 func testCertificate(host string) *corev1.Secret {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -4,8 +4,8 @@
 // One goroutine, the loop, owns all state. It sleeps until something happens:
 // the manifests changed, a key set arrived, an Envoy acknowledged, somebody
 // asked for something over the control socket, or the instant came at which the
-// last translation said that its answer changes. Then it translates everything
-// anew. See docs/architecture.md.
+// last translation said that its answer changes. Then it translates, which costs
+// what has changed since. See docs/architecture.md.
 package serve
 
 import (

@@ -219,6 +219,9 @@ func lessGC() func() {
 		defer gc.Unlock()
 		if gc.readers--; gc.readers == 0 {
 			debug.SetGCPercent(gc.percent)
+			// The garbage goes back at once: a controller of 300 MB that needs 100 would
+			// be ended first when memory is short.
+			go debug.FreeOSMemory()
 		}
 	}
 }
