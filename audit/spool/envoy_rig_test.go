@@ -163,6 +163,8 @@ func (r *rig) static(l *listenerv3.Listener) *listenerv3.Listener {
 	jwks, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &r.key.PublicKey, Algorithm: "ES256"}}})
 	must(r.t, err)
 	jwt := lock.JWT([]lock.Issuer{{Name: "sso", Issuer: "https://sso", Audiences: []string{"bg"}, JWKS: string(jwks)}})
+	often := lock.Rate{PerSecond: 1_000_000, Burst: 1_000_000}
+	unlimited := lock.RequestLimits(lock.Limits{WithToken: often, WithoutToken: often, AllWithoutToken: often})
 	open := lock.Lock{
 		Deadline: r.leaseOpened.Add(time.Hour), Role: "db", Route: "pay/db", Rule: "#0", Opening: "o1",
 		Activations: []string{"pay/a", "pay/b"}, Incidents: []string{"INC-1"},
@@ -173,7 +175,8 @@ func (r *rig) static(l *listenerv3.Listener) *listenerv3.Listener {
 	routes := lock.RouteConfiguration("s", []lock.VirtualHost{{Name: "v", Domains: []string{"*"}, Routes: []lock.Route{open}}})
 	for _, fc := range l.FilterChains {
 		h := &hcmv3.HttpConnectionManager{}
-		must(r.t, fc.Filters[0].GetTypedConfig().UnmarshalTo(h))
+		http := fc.Filters[len(fc.Filters)-1]
+		must(r.t, http.GetTypedConfig().UnmarshalTo(h))
 		if !strings.Contains(r.logs, "gRPC") {
 			h.AccessLog = h.AccessLog[:1]
 		}
@@ -182,11 +185,14 @@ func (r *rig) static(l *listenerv3.Listener) *listenerv3.Listener {
 		}
 		h.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes}
 		for _, f := range h.HttpFilters {
-			if f.GetConfigDiscovery() != nil {
+			switch f.GetName() {
+			case lock.JWTResource:
 				f.ConfigType = &hcmv3.HttpFilter_TypedConfig{TypedConfig: jwt.TypedConfig}
+			case lock.LimitResource:
+				f.ConfigType = &hcmv3.HttpFilter_TypedConfig{TypedConfig: unlimited.TypedConfig}
 			}
 		}
-		fc.Filters[0].ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: packed(h)}
+		http.ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: packed(h)}
 		if fc.TransportSocket == nil {
 			continue
 		}

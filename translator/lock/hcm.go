@@ -46,8 +46,6 @@ func HCM(chain string, tls bool) *hcmv3.HttpConnectionManager {
 				// Envoy obeys some x-envoy-* headers of clients it takes for internal.
 				removePrefix("x-envoy-"),
 				removePrefix("x-breakglass-"),
-				// Envoy would take the id of a client it takes for internal, and the log with it.
-				remove("x-request-id"),
 				overwrite(scopeHeader, ScopeKey(chain, "%REQ(:AUTHORITY)%")),
 				overwrite(nowHeader, nowFormat),
 			}})},
