@@ -30,7 +30,11 @@ func (b backend) Objects(context.Context) (*control.Objects, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", o.Key, err)
 		}
-		out.Items = append(out.Items, control.Object{File: o.Origin.File, Line: o.Origin.Line, Manifest: manifest})
+		file := o.Origin.File // as serve was given the directory, which may be relative to where it was started
+		if below, err := filepath.Rel(b.opts.ConfigDir, file); err == nil {
+			file = below
+		}
+		out.Items = append(out.Items, control.Object{File: file, Line: o.Origin.Line, Manifest: manifest})
 	}
 	return out, nil
 }

@@ -22,7 +22,7 @@ func TestNothingSecretIsAmongTheManifestsThatAreTold(t *testing.T) {
 	sec.Annotations = map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "the copy", v1alpha1.LintIgnoreAnnotation: "BG054 rotated by hand"}
 	key := source.ObjectKey{Kind: "Secret", Namespace: "door", Name: "tls"}
 	l := &loop{opts: Options{ConfigDir: "repo"}}
-	l.view.Store(&view{set: source.NewSet([]source.Object{{Key: key, Object: sec, Origin: source.Origin{File: "tls.yaml", Line: 3}}})})
+	l.view.Store(&view{set: source.NewSet([]source.Object{{Key: key, Object: sec, Origin: source.Origin{File: "repo/tls.yaml", Line: 3}}})})
 	got, err := backend{l}.Objects(context.Background())
 	if err != nil {
 		t.Fatal(err)
