@@ -115,9 +115,9 @@ type act struct {
 	Deadline time.Time
 	// Longest that it was ever allowed.
 	Longest time.Duration
-	// Open targets; an ended one is gone for good. Wait: nothing to open yet. Ask: they
-	// may be open, and the gateway has to be asked, since the documentation is silent.
-	Open, Wait, Ask []target
+	// Open targets; an ended one is gone for good. Wait: nothing to open yet.
+	Open, Wait []target
+	Opened     bool // any of them, ever
 }
 
 // target is a route, or one rule of it by name.
