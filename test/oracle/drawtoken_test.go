@@ -86,7 +86,7 @@ func (w *world) sign(t *token) string {
 func (w *world) spoil(d dice, t *token, now int64) {
 	spoilers := []func(*world, dice, *token, int64) string{
 		spoilSignature, spoilSignature, spoilHeader, spoilHeader, spoilAudience, spoilTimes, spoilTimes, spoilTimes,
-		spoilClaims, spoilClaims, spoilClaims, spoilManner, spoilManner, spoilIssuer,
+		spoilClaims, spoilClaims, spoilClaims, spoilManner, spoilManner, spoilIssuer, spoilHome, spoilHome,
 	}
 	if t.text != "" {
 		return
@@ -179,6 +179,21 @@ func spoilIssuer(w *world, d dice, t *token, _ int64) string {
 		t.Claims["iss"] = one[any](d, []any{iss}, int64(1), "")
 	}
 	return "another iss"
+}
+
+// spoilHome makes it a good token of another issuer, with the claims that count
+// when this one says them.
+func spoilHome(w *world, d dice, t *token, now int64) string {
+	o := one(d, w.Policy.Issuers...)
+	t.Signer = o.Name + "/" + one(d, o.Keys...)
+	_, t.Header["kid"], _ = strings.Cut(t.Signer, "/")
+	t.Header["alg"] = w.keys[t.Signer].alg
+	t.Claims["iss"], t.Claims["aud"] = o.URL, []any{t.Claims["aud"], one(d, o.Audiences...)}
+	if old, is := t.Claims["aud"].([]any)[0].([]any); is {
+		t.Claims["aud"] = append(old, one(d, o.Audiences...))
+	}
+	t.Claims["iat"], t.Claims["exp"] = now-5, now-5+min(int64(o.MaxLifetime/time.Second), 300)
+	return "of " + o.Name + ", with the same claims"
 }
 
 // spoilTimes: whole seconds since 1970.
