@@ -18,7 +18,11 @@ func (w *world) drawToken(d dice, roleName string) *token {
 		ro = &w.Policy.Roles[d.IntN(len(w.Policy.Roles))]
 	}
 	now := time.Now().Unix()
-	t := w.genuine(d, one(d, ro.Grants...), now)
+	g := one(d, ro.Grants...)
+	if len(w.oldGrants) > 0 && d.chance(20) {
+		g = one(d, w.oldGrants...)
+	}
+	t := w.genuine(d, g, now)
 	if d.chance(55) {
 		w.spoil(d, t, now)
 		if d.chance(10) {

@@ -17,7 +17,8 @@ type world struct {
 	Routes    []*route
 	Acts      []*act
 
-	keys map[string]*signer // by issuer/kid
+	keys      map[string]*signer // by issuer/kid
+	oldGrants []grant            // that roles had before
 }
 
 type policy struct {

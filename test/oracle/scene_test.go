@@ -29,7 +29,7 @@ func (p *play) scene(d dice, n int) {
 		}
 	}
 	switch k := d.IntN(12); {
-	case n == 0 || len(open) == 0 || k < 4:
+	case n == 0 || len(open) == 0 || k < 3:
 		most := 3
 		if n == 0 {
 			most = 5
@@ -37,9 +37,9 @@ func (p *play) scene(d dice, n int) {
 		for i := range d.from(1, most) {
 			p.activate(p.drawAct(d, fmt.Sprintf("a%x-%d-%d", p.Seed, n, i)))
 		}
-	case k < 7:
+	case k < 5:
 		p.end(d, one(d, open...))
-	case k < 9:
+	case k < 7:
 		p.editRoute(d)
 	default:
 		p.editPolicy(d)
@@ -180,27 +180,33 @@ func (p *play) editRoute(d dice) {
 func (p *play) editPolicy(d dice) {
 	GinkgoHelper()
 	i, ro := d.IntN(len(p.Policy.Issuers)), &p.Policy.Roles[d.IntN(len(roleNames))]
-	switch d.IntN(7) {
-	case 0:
+	for _, a := range p.Acts {
+		if used := p.Policy.role(a.Role); len(a.Open) > 0 && used != nil && a.Role != beaconRole && d.chance(50) {
+			ro = used // rather one that is in use
+		}
+	}
+	switch d.IntN(9) {
+	case 0, 1, 2:
+		p.oldGrants = append(p.oldGrants, ro.Grants...) // whose claims do not count any more
 		ro.Grants = []grant{p.drawGrant(d)}
 		p.tell("other grants for role %s: %v", ro.Name, ro.Grants)
-	case 1:
+	case 3:
 		p.Policy.Issuers[i].Audiences = some(d, 2, "breakglass", "https://aud.example.test", "bg2")
 		p.tell("other audiences for %s: %v", p.Policy.Issuers[i].Name, p.Policy.Issuers[i].Audiences)
-	case 2:
+	case 4:
 		p.Policy.Issuers[i].MaxLifetime = one(d, time.Minute, 15*time.Minute, time.Hour)
 		p.tell("another lifetime for %s: %s", p.Policy.Issuers[i].Name, p.Policy.Issuers[i].MaxLifetime)
-	case 3:
+	case 5:
 		name := p.Policy.Issuers[i].Name
 		for _, kid := range p.Policy.Issuers[i].Keys {
 			p.keys[name+"/old-"+kid] = p.keys[name+"/"+kid] // whoever still has it
 			p.keys[name+"/"+kid] = newSigner(kid, p.keys[name+"/"+kid].alg)
 		}
 		p.tell("new keys for %s", name)
-	case 4:
+	case 6:
 		p.Policy.Scope = scope{Wildcards: d.chance(70), CatchAll: d.chance(70), AnyMethod: d.chance(70), Unlabelled: d.chance(70)}
 		p.tell("another scope: %+v", p.Policy.Scope)
-	case 5:
+	case 7:
 		ro.Max = one(d, time.Second, 3*time.Second, time.Minute)
 		p.tell("role %s for at most %s", ro.Name, ro.Max)
 	default:
