@@ -3,6 +3,7 @@
 package oracle
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -113,12 +114,16 @@ func (r *runner) run(seed uint64) {
 	}
 }
 
-// clear takes away what the world before left.
+// clear takes away what the world before left. What it asked for over the socket
+// waits, if it did not open: a route of the next world may have that name.
 func (r *runner) clear() {
+	GinkgoHelper()
 	for name := range r.files {
 		r.Remove(name)
 	}
 	clear(r.files)
+	_, err := r.control.Revoke(context.Background(), control.RevokeRequest{All: true})
+	Expect(err).NotTo(HaveOccurred())
 }
 
 // apply writes the objects and waits until they are in effect.
