@@ -18,7 +18,11 @@ func (w *world) drawToken(d dice, roleName string) *token {
 		ro = &w.Policy.Roles[d.IntN(len(w.Policy.Roles))]
 	}
 	now := time.Now().Unix()
-	t := w.genuine(d, one(d, ro.Grants...), now)
+	g := one(d, ro.Grants...)
+	if len(w.oldGrants) > 0 && d.chance(20) {
+		g = one(d, w.oldGrants...)
+	}
+	t := w.genuine(d, g, now)
 	if d.chance(55) {
 		w.spoil(d, t, now)
 		if d.chance(10) {
@@ -86,7 +90,7 @@ func (w *world) sign(t *token) string {
 func (w *world) spoil(d dice, t *token, now int64) {
 	spoilers := []func(*world, dice, *token, int64) string{
 		spoilSignature, spoilSignature, spoilHeader, spoilHeader, spoilAudience, spoilTimes, spoilTimes, spoilTimes,
-		spoilClaims, spoilClaims, spoilClaims, spoilManner, spoilManner, spoilIssuer,
+		spoilClaims, spoilClaims, spoilClaims, spoilManner, spoilManner, spoilIssuer, spoilHome, spoilHome,
 	}
 	if t.text != "" {
 		return
@@ -179,6 +183,21 @@ func spoilIssuer(w *world, d dice, t *token, _ int64) string {
 		t.Claims["iss"] = one[any](d, []any{iss}, int64(1), "")
 	}
 	return "another iss"
+}
+
+// spoilHome makes it a good token of another issuer, with the claims that count
+// when this one says them.
+func spoilHome(w *world, d dice, t *token, now int64) string {
+	o := one(d, w.Policy.Issuers...)
+	t.Signer = o.Name + "/" + one(d, o.Keys...)
+	_, t.Header["kid"], _ = strings.Cut(t.Signer, "/")
+	t.Header["alg"] = w.keys[t.Signer].alg
+	t.Claims["iss"], t.Claims["aud"] = o.URL, []any{t.Claims["aud"], one(d, o.Audiences...)}
+	if old, is := t.Claims["aud"].([]any)[0].([]any); is {
+		t.Claims["aud"] = append(old, one(d, o.Audiences...))
+	}
+	t.Claims["iat"], t.Claims["exp"] = now-5, now-5+min(int64(o.MaxLifetime/time.Second), 300)
+	return "of " + o.Name + ", with the same claims"
 }
 
 // spoilTimes: whole seconds since 1970.

@@ -17,7 +17,8 @@ type world struct {
 	Routes    []*route
 	Acts      []*act
 
-	keys map[string]*signer // by issuer/kid
+	keys      map[string]*signer // by issuer/kid
+	oldGrants []grant            // that roles had before
 }
 
 type policy struct {
@@ -115,9 +116,9 @@ type act struct {
 	Deadline time.Time
 	// Longest that it was ever allowed.
 	Longest time.Duration
-	// Open targets; an ended one is gone for good. Wait: nothing to open yet. Ask: they
-	// may be open, and the gateway has to be asked, since the documentation is silent.
-	Open, Wait, Ask []target
+	// Open targets; an ended one is gone for good. Wait: nothing to open yet.
+	Open, Wait []target
+	Opened     bool // any of them, ever
 }
 
 // target is a route, or one rule of it by name.

@@ -47,13 +47,6 @@ const (
 // and is the worse of two.
 func (v verdict) and(o verdict) verdict { return min(v, o) }
 
-func sure(b bool) verdict {
-	if b {
-		return good
-	}
-	return bad
-}
-
 // holds says whether the token holds the role from start to end.
 func (w *world) holds(t *token, roleName string, start, end time.Time) verdict {
 	if t.Manner != "bearer" || t.Broken {

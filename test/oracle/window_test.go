@@ -68,35 +68,45 @@ const (
 )
 
 // see judges an activation that is seen now, and reports whether all of it opens.
-// Where its targets fare differently, nobody promises that the others open: Ask.
 func (w *world) see(a *act, now time.Time) bool {
 	if !a.NotAfter.IsZero() && !now.Before(a.NotAfter) || w.Policy.Suspended {
 		return false
 	}
-	return w.part(a, a.Targets)
+	w.part(a, a.Targets, now)
+	return len(a.Open) == len(a.Targets)
 }
 
-// part judges targets of an activation.
-func (w *world) part(a *act, targets []target) bool {
-	each := map[outcome][]target{}
+// part judges targets of an activation: what can open is opened, the rest waits.
+// If none ever opened and one must not, the activation is refused for good.
+func (w *world) part(a *act, targets []target, now time.Time) {
+	a.Wait = nil
+	no := false
 	for _, t := range targets {
-		o := w.judge(a, t)
-		each[o] = append(each[o], t)
+		switch w.judge(a, t, now) {
+		case opens:
+			a.Open, a.Opened = append(a.Open, t), true
+			continue
+		case refused:
+			no = true
+		}
+		a.Wait = append(a.Wait, t)
 	}
-	switch len(targets) {
-	case len(each[opens]):
-		a.Open = append(a.Open, each[opens]...)
-		return true
-	case len(each[refused]):
-	case len(each[pending]):
-		a.Wait = each[pending]
-	default:
-		a.Ask, a.Wait = each[opens], each[pending]
+	if no && !a.Opened {
+		a.end()
 	}
-	return false
 }
 
-func (w *world) judge(a *act, t target) outcome {
+// mixed reports whether some of its targets would be refused now and others not.
+// Nobody promises in which way that ends.
+func (w *world) mixed(a *act, now time.Time) bool {
+	seen := map[bool]bool{}
+	for _, t := range a.Targets {
+		seen[w.judge(a, t, now) == refused] = true
+	}
+	return len(seen) == 2
+}
+
+func (w *world) judge(a *act, t target, now time.Time) outcome {
 	r := w.route(a.Namespace, t.Route)
 	if r == nil || !w.accepted(r) {
 		return pending
@@ -107,12 +117,21 @@ func (w *world) judge(a *act, t target) outcome {
 	if !w.entitled(a.Role, r) {
 		return refused
 	}
-	for _, o := range w.Acts {
-		if o != a && o.Role != a.Role && o.Namespace == a.Namespace && holds(o.Open, t.Route) {
-			return refused // a second role
-		}
+	if h := w.holder(a, t); h != nil && (h.Deadline.IsZero() || now.Before(h.Deadline)) {
+		return refused // a second role
 	}
 	return opens
+}
+
+// holder is the last to close of those that hold a target's route for another role.
+func (w *world) holder(a *act, t target) *act {
+	var out *act
+	for _, o := range w.Acts {
+		if o != a && o.Role != a.Role && o.Namespace == a.Namespace && holds(o.Open, t.Route) && (out == nil || o.Deadline.After(out.Deadline)) {
+			out = o
+		}
+	}
+	return out
 }
 
 // hidden reports whether the gateway may not call the target live although it is
@@ -179,13 +198,13 @@ func (w *world) between(a *act) (earliest, latest time.Time) {
 func (a *act) close(is func(target) bool) { a.Open = slices.DeleteFunc(a.Open, is) }
 
 // end of an activation, for good.
-func (a *act) end() { a.Open, a.Wait, a.Ask = nil, nil, nil }
+func (a *act) end() { a.Open, a.Wait = nil, nil }
 
 // settle draws the consequences of a change, each in the order in which the
 // activations were seen. What is open ends for good if the policy is suspended,
 // its role may not open the route any more or the route is gone; what waits opens
 // if nothing stands in its way any more.
-func (w *world) settle() {
+func (w *world) settle(now time.Time) {
 	for _, a := range w.Acts {
 		if w.Policy.Suspended {
 			a.end()
@@ -194,9 +213,8 @@ func (w *world) settle() {
 			r := w.route(a.Namespace, t.Route)
 			return r == nil || !w.entitled(a.Role, r)
 		})
-		if wait := a.Wait; len(wait) > 0 {
-			a.Wait = nil
-			w.part(a, wait)
+		if len(a.Wait) > 0 && (a.Deadline.IsZero() || now.Before(a.Deadline)) {
+			w.part(a, a.Wait, now)
 		}
 	}
 }
