@@ -115,7 +115,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (default 60s) each.
 	done
 
 .PHONY: bench
-bench: build $(ENVOY) ## Measure opening and closing on the real Envoy (BENCHFLAGS='-rounds 50 -routes 10 -json FILE').
+bench: build $(ENVOY) ## Measure serve on the real Envoy, about ten minutes (BENCHFLAGS='-routes 1,100 -rounds 10 -json FILE -only latency').
 	go run ./test/bench -breakglass $(BIN) -envoy '$(ENVOY)' $(BENCHFLAGS)
 
 .PHONY: bench-audit
