@@ -97,6 +97,7 @@ func (c config) costWith(name, backend string, load func(door string, n int, req
 		{"plain", plain.door, plain.pid(), 0},
 		{"plain, with a file log", plain.logged, plain.pid(), 0},
 		{"all locks, audit log", w.door, envoy, w.serve.Process.Pid},
+		{"no Envoy", backend, 0, 0}, // what client and backend can do alone
 	}
 	ends := &costEnds{Name: name}
 	for _, n := range []int{1, 16, 32} {

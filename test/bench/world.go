@@ -41,7 +41,7 @@ const issuerURL = "https://sso.example.com"
 
 // start serves in a setting, and waits until all that is to be open is.
 func start(c config, s setting) (w *world, err error) {
-	e := &echo.Server{Name: "bench", Interval: 2 * time.Millisecond}
+	e := &echo.Server{Name: "bench", Interval: 5 * time.Millisecond}
 	if err := e.Start("127.0.0.1:0"); err != nil {
 		return nil, err
 	}
