@@ -153,7 +153,7 @@ soak: $(ENVOY) ## Random requests in random worlds on the real Envoy against the
 	BREAKGLASS_ENVOY='$(ENVOY)' PROBES='$(PROBES)' SEED='$(SEED)' go test -tags envoy -count=1 -timeout 2h $(TESTFLAGS) -v ./test/oracle
 
 .PHONY: bench
-bench: build $(ENVOY) ## Measure opening and closing on the real Envoy (BENCHFLAGS='-rounds 50 -routes 10 -json FILE').
+bench: build $(ENVOY) ## Measure serve on the real Envoy, about ten minutes (BENCHFLAGS='-routes 1,100 -rounds 10 -json FILE -only latency').
 	go run ./test/bench -breakglass $(BIN) -envoy '$(ENVOY)' $(BENCHFLAGS)
 
 .PHONY: bench-audit

@@ -126,19 +126,6 @@ func checkLimit(t fataler, c *corev3.TypedExtensionConfig) {
 	}
 }
 
-// needsAnswer reports whether the principal of a static policy needs the route to
-// say that it is closed, or locked.
-func needsAnswer(p *rbacconfigv3.Principal, policy string) bool {
-	for _, and := range p.GetAndIds().GetIds() {
-		if needsAnswer(and, policy) {
-			return true
-		}
-	}
-	m := p.GetSourcedMetadata()
-	return m.GetMetadataSource() == rbacconfigv3.MetadataSource_ROUTE && m.GetMetadataMatcher().GetPath()[0].GetKey() == "answer" &&
-		m.GetMetadataMatcher().GetValue().GetStringMatch().GetExact() == map[string]string{"closed": "closed", "window": "locked"}[policy]
-}
-
 func checkJWT(t fataler, c *corev3.TypedExtensionConfig) {
 	t.Helper()
 	j := mustUnpack(t, c.GetTypedConfig(), &jwtv3.JwtAuthentication{})
@@ -303,4 +290,17 @@ func TestGoldenCasesAreLocked(t *testing.T) {
 			checkLocked(t, g.Snapshot, now)
 		}
 	}
+}
+
+// needsAnswer reports whether the principal of a static policy needs the route to
+// say that it is closed, or locked.
+func needsAnswer(p *rbacconfigv3.Principal, policy string) bool {
+	for _, and := range p.GetAndIds().GetIds() {
+		if needsAnswer(and, policy) {
+			return true
+		}
+	}
+	m := p.GetSourcedMetadata()
+	return m.GetMetadataSource() == rbacconfigv3.MetadataSource_ROUTE && m.GetMetadataMatcher().GetPath()[0].GetKey() == "answer" &&
+		m.GetMetadataMatcher().GetValue().GetStringMatch().GetExact() == map[string]string{"closed": "closed", "window": "locked"}[policy]
 }

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +22,7 @@ import (
 
 // auditRun kills what writes the log, under load, and counts.
 func auditRun(c config) (err error) {
-	w, err := start(c)
+	w, err := start(c, setting{Routes: deadlineTargets})
 	if err != nil {
 		return err
 	}
@@ -32,22 +30,27 @@ func auditRun(c config) (err error) {
 		w.failed = err != nil
 		w.stop()
 	}()
-	m := &measurements{world: w, rounds: c.rounds}
-	if _, err := m.breakGlass(0, 3*time.Hour); err != nil {
+	if _, err := w.breakGlass(0, 3*time.Hour); err != nil {
 		return err
 	}
-	if _, err := m.until(m.client(), 0, true); err != nil {
+	if _, _, err := w.visitor(0).until(true, patience); err != nil {
 		return err
 	}
 	fmt.Printf("%s\n\n| | requests answered 200 | all entries | lost | doubled | taken from gRPC | gap entries |\n|---|---|---|---|---|---|---|\n", cpuModel())
-	if err := w.outage(); err != nil {
-		return err
-	}
-	if err := w.rounds("serve killed", c.rounds, w.killServe); err != nil {
-		return err
-	}
-	if err := w.rounds("Envoy killed", c.rounds, w.killEnvoy); err != nil {
-		return err
+	for _, part := range []struct {
+		name string
+		run  func() error
+	}{
+		{"outage", w.outage},
+		{"serve", func() error { return w.rounds("serve killed", c.rounds, w.killServe) }},
+		{"envoy", func() error { return w.rounds("Envoy killed", c.rounds, w.killEnvoy) }},
+	} {
+		if !c.wants(part.name) {
+			continue
+		}
+		if err := part.run(); err != nil {
+			return err
+		}
 	}
 	out, err := exec.Command(w.config.binary, "audit", "verify", "--data-dir", w.path("data")).CombinedOutput()
 	if err != nil {
@@ -100,14 +103,6 @@ func (w *world) rounds(name string, n int, bad func() error) error {
 	return w.compare(fmt.Sprintf("%s %d times at 1,000/s", name, n), l)
 }
 
-func (w *world) endServe() error {
-	if err := w.serve.Process.Kill(); err != nil {
-		return err
-	}
-	_ = w.serve.Wait() // killed
-	return nil
-}
-
 func (w *world) killServe() error { return errors.Join(w.endServe(), w.startServe()) }
 
 // killEnvoy and wait until another one serves.
@@ -151,8 +146,9 @@ func (w *world) load(name string, connections, rate, total int) *load {
 	began := time.Now()
 	var sent atomic.Int64
 	for range connections {
-		c := w.client()
+		c := w.visitor(0)
 		l.workers.Go(func() {
+			defer c.close()
 			for !l.stopped.Load() {
 				n := sent.Add(1)
 				if n > int64(total) {
@@ -160,13 +156,8 @@ func (w *world) load(name string, connections, rate, total int) *load {
 				}
 				time.Sleep(time.Until(began.Add(time.Duration(n) * time.Second / time.Duration(rate))))
 				path := fmt.Sprintf("%s%d", l.prefix, n)
-				res, err := w.open(c, 0, path)
-				if err != nil {
-					continue
-				}
-				_, err = io.Copy(io.Discard, res.Body)
-				res.Body.Close()
-				if err == nil && res.StatusCode == http.StatusOK {
+				c.request = w.request(0, path)
+				if c.ask().open() {
 					l.mu.Lock()
 					l.good[path] = true
 					l.mu.Unlock()

@@ -1,22 +1,22 @@
 // Command bench measures a real `breakglass serve` on a real Envoy: how fast a
-// route opens, how exactly it closes, and what others notice of it. It prints a
-// table in Markdown, and JSON with -json. It reports; it judges nothing.
+// route opens, how exactly it closes, what others notice of it, what it takes of
+// the machine, and what a request pays. It prints tables in Markdown, and JSON with
+// -json. It reports, with the figure that is wanted beside; it judges nothing.
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
+	"strconv"
 	"strings"
-	"time"
 )
 
 type config struct {
 	envoy, binary, json string
-	rounds, routes      int
+	routes, only        string
+	rounds, open, churn int
 	audit               bool
 }
 
@@ -24,9 +24,12 @@ func main() {
 	var c config
 	flag.StringVar(&c.envoy, "envoy", os.Getenv("BREAKGLASS_ENVOY"), "Envoy binary")
 	flag.StringVar(&c.binary, "breakglass", "bin/breakglass", "breakglass binary")
-	flag.StringVar(&c.json, "json", "", "also write the samples to this file")
-	flag.IntVar(&c.rounds, "rounds", 50, "samples of each kind")
-	flag.IntVar(&c.routes, "routes", 10, "routes that are loaded")
+	flag.StringVar(&c.json, "json", "", "also write the report to this file, with all samples")
+	flag.IntVar(&c.rounds, "rounds", 30, "samples of each kind")
+	flag.StringVar(&c.routes, "routes", "1,100,1000,5000", "how many routes are loaded, one run for each")
+	flag.IntVar(&c.open, "open", 50, "how many of them are open")
+	flag.IntVar(&c.churn, "churn", 10, "changes a second to other routes, in a run more of the most routes; 0: no such run")
+	flag.StringVar(&c.only, "only", "", "only these parts, separated by commas: latency, churn, all, cost (-audit: outage, serve, envoy)")
 	flag.BoolVar(&c.audit, "audit", false, "instead: kill serve and Envoy under load, and count what the audit log has")
 	flag.Parse()
 	measure := run
@@ -39,70 +42,93 @@ func main() {
 	}
 }
 
-// result is one kind of sample, in milliseconds.
-type result struct {
-	Name    string    `json:"name"`
-	Samples []float64 `json:"samples"`
+// wants reports whether a part of the run is to be done.
+func (c config) wants(part string) bool {
+	return c.only == "" || slices.Contains(strings.Split(c.only, ","), part)
 }
 
-func (r *result) add(d time.Duration) {
-	r.Samples = append(r.Samples, float64(d.Microseconds())/1000)
+// sizes are the numbers of routes, ascending.
+func (c config) sizes() ([]int, error) {
+	var sizes []int
+	for text := range strings.SplitSeq(c.routes, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(text))
+		if err != nil || n < 1 || n > 10_000 {
+			return nil, fmt.Errorf("-routes %q: %q is not a number of routes from 1 to 10000", c.routes, text)
+		}
+		sizes = append(sizes, n)
+	}
+	slices.Sort(sizes)
+	return sizes, nil
 }
 
-func run(c config) (err error) {
-	w, err := start(c)
+func run(c config) error {
+	sizes, err := c.sizes()
 	if err != nil {
 		return err
+	}
+	r := newReport(c)
+	fmt.Printf("%s\n", r.Machine)
+	most := sizes[len(sizes)-1]
+	var settings []setting
+	for _, n := range sizes {
+		if c.wants("latency") {
+			settings = append(settings, setting{Routes: n, Open: min(c.open, n), rounds: c.rounds})
+		}
+	}
+	if c.wants("churn") && c.churn > 0 && most >= 2*reserved {
+		settings = append(settings, setting{Routes: most, Open: min(c.open, most), Churn: c.churn, rounds: c.rounds})
+	}
+	if c.wants("all") && most > c.open {
+		settings = append(settings, setting{Routes: most, Open: most, rounds: min(c.rounds, 10)})
+	}
+	for _, s := range settings {
+		scene, err := c.measure(s)
+		if err != nil {
+			return fmt.Errorf("%d routes, %d open, %d changes a second: %w", s.Routes, s.Open, s.Churn, err)
+		}
+		r.Scenes = append(r.Scenes, scene)
+		scene.print()
+	}
+	if c.wants("cost") {
+		if r.Cost, err = c.cost(); err != nil {
+			return fmt.Errorf("the cost of a request: %w", err)
+		}
+		r.Cost.print()
+	}
+	return r.write(c.json)
+}
+
+// measure everything in one setting.
+func (c config) measure(s setting) (_ *scene, err error) {
+	w, err := start(c, s)
+	if err != nil {
+		return nil, err
 	}
 	defer func() {
 		w.failed = err != nil
 		w.stop()
 	}()
-	m := &measurements{world: w, rounds: c.rounds}
-	probe, err := w.probe()
+	m := &measurements{world: w, scene: &scene{setting: s, FirstStartMillis: w.firstStart}}
+	probe, err := w.startProbe()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, measure := range []func() error{m.apply, m.activate, m.revoke, m.deadlines} {
-		if err := measure(); err != nil {
-			return err
+	churn, err := w.startChurn(s.Churn)
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range []func() error{m.apply, m.activate, m.deadlines, m.memory, m.deadlinesKilled} {
+		if err := part(); err != nil {
+			return nil, err
 		}
 	}
-	asked, wrong := probe.end()
-	if err := m.deadlinesKilled(); err != nil {
-		return err
+	if err := churn.end(); err != nil {
+		return nil, err
 	}
-	report(c, m.results, asked, wrong)
-	if c.json == "" {
-		return nil
+	m.scene.Changes = churn.changes
+	m.scene.Probed, m.scene.Wrong = probe.end()
+	if s.Churn > 0 {
+		return m.scene, nil
 	}
-	b, err := json.MarshalIndent(map[string]any{"routes": c.routes, "cpus": runtime.NumCPU(), "results": m.results, "probeRequests": asked, "probeErrors": wrong}, "", " ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(c.json, append(b, '\n'), 0o644)
-}
-
-func report(c config, results []*result, asked, wrong int) {
-	fmt.Printf("%d routes loaded, %d CPUs, %s; milliseconds.\n\n", c.routes, runtime.NumCPU(), cpuModel())
-	fmt.Println("| | samples | min | p50 | p95 | p99 | max |\n|---|---|---|---|---|---|---|")
-	for _, r := range results {
-		slices.Sort(r.Samples)
-		at := func(q float64) float64 { return r.Samples[min(len(r.Samples)-1, int(q*float64(len(r.Samples))))] }
-		fmt.Printf("| %s | %d | %.1f | %.1f | %.1f | %.1f | %.1f |\n", r.Name, len(r.Samples), at(0), at(0.5), at(0.95), at(0.99), at(1))
-	}
-	fmt.Printf("\nMeanwhile another open route was asked %d times, 100 times a second: %d wrong answers.\n", asked, wrong)
-}
-
-func cpuModel() string {
-	text, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return runtime.GOARCH
-	}
-	for line := range strings.Lines(string(text)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return runtime.GOARCH
+	return m.scene, m.cold()
 }

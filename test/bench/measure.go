@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -21,63 +19,13 @@ import (
 
 type measurements struct {
 	*world
-	rounds  int
-	results []*result
+	scene *scene
 }
 
-func (m *measurements) result(name string) *result {
-	r := &result{Name: name}
-	m.results = append(m.results, r)
-	return r
-}
+// patience is how long anything may take before the run is given up.
+const patience = 60 * time.Second
 
-// client keeps one connection to the door.
-func (w *world) client() *http.Client {
-	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, w.door)
-		},
-	}}
-}
-
-func (w *world) open(c *http.Client, route int, path string) (*http.Response, error) {
-	req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("http://h%d.example.com%s", route, path), nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Authorization", "Bearer "+w.bearer)
-	return c.Do(req)
-}
-
-// ask returns the status of one request, 0 for none.
-func (w *world) ask(c *http.Client, route int) int {
-	res, err := w.open(c, route, "/x")
-	if err != nil {
-		return 0
-	}
-	defer res.Body.Close()
-	_, _ = io.Copy(io.Discard, res.Body) // a cut body is still an answer
-	return res.StatusCode
-}
-
-// pause between two requests of a poll: asking without one would take the
-// machine's cores away from what is measured.
-const pause = 500 * time.Microsecond
-
-// until asks until the status is, or is no longer, 200. It returns when the last
-// request began.
-func (w *world) until(c *http.Client, route int, open bool) (time.Time, error) {
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
-		began := time.Now()
-		if (w.ask(c, route) == http.StatusOK) == open {
-			return began, nil
-		}
-		time.Sleep(pause)
-	}
-	return time.Time{}, fmt.Errorf("route %d: waited 10 s (open: %v)", route, open)
-}
-
-func (w *world) name() string { w.n++; return fmt.Sprintf("bench-%d", w.n) }
+func (w *world) name() string { return fmt.Sprintf("bench-%d", w.n.Add(1)) }
 
 func (w *world) breakGlass(route int, d time.Duration) (*v1alpha1.Activation, error) {
 	text := gwv1.Duration(fmt.Sprintf("%ds%dms", d/time.Second, d%time.Second/time.Millisecond))
@@ -95,34 +43,40 @@ func (w *world) revokeName(name string) error {
 	return err
 }
 
-// apply: an Activation appears in the directory.
+func activation(name string, route int, more string) string {
+	return fmt.Sprintf("apiVersion: breakglass.dev/v1alpha1\nkind: Activation\nmetadata: {name: %s, namespace: bench}\n"+
+		"spec: {targetRefs: [{name: route-%d}], role: bench, reason: bench, incident: BENCH%s}\n", name, route, more)
+}
+
+// apply: an Activation appears in the directory, and is revoked there.
 func (m *measurements) apply() error {
-	r := m.result("manifest written -> first 200")
-	closed := m.result("manifest says revoked: true -> first refusal")
-	c := m.client()
-	for range m.rounds {
+	opened := m.scene.row("manifest written -> first 200", m.scene.firstAnswer())
+	closed := m.scene.row("manifest says revoked: true -> first refusal", 0)
+	v := m.visitor(target)
+	defer v.close()
+	for range m.scene.rounds {
 		name := m.name()
 		file := m.path("config", name+".yaml")
-		text := fmt.Sprintf("apiVersion: breakglass.dev/v1alpha1\nkind: Activation\nmetadata: {name: %s, namespace: bench}\nspec: {targetRefs: [{name: route-1}], role: bench, reason: bench, incident: BENCH, duration: 1m}\n", name)
-		if _, err := m.until(c, 1, false); err != nil {
+		if _, _, err := v.until(false, patience); err != nil {
 			return err
 		}
 		began := time.Now()
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(activation(name, target, ", duration: 5m")), 0o600); err != nil {
 			return err
 		}
-		if _, err := m.until(c, 1, true); err != nil {
+		_, then, err := v.until(true, patience)
+		if err != nil {
 			return err
 		}
-		r.add(time.Since(began))
+		opened.add(then.ended.Sub(began))
 		began = time.Now()
-		if err := os.WriteFile(file, []byte(strings.Replace(text, "duration: 1m", "duration: 1m, revoked: true", 1)), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(activation(name, target, ", duration: 5m, revoked: true")), 0o600); err != nil {
 			return err
 		}
-		if _, err := m.until(c, 1, false); err != nil {
+		if _, then, err = v.until(false, patience); err != nil {
 			return err
 		}
-		closed.add(time.Since(began))
+		closed.add(then.ended.Sub(began))
 		if err := os.Remove(file); err != nil {
 			return err
 		}
@@ -130,116 +84,88 @@ func (m *measurements) apply() error {
 	return nil
 }
 
-// activate: somebody asks over the control socket.
+// activate: somebody asks over the control socket, opens a stream, and revokes.
 func (m *measurements) activate() error {
-	r := m.result("activate -> first 200")
-	c := m.client()
-	for range m.rounds {
-		began := time.Now()
-		a, err := m.breakGlass(1, time.Minute)
-		if err != nil {
-			return err
-		}
-		if _, err := m.until(c, 1, true); err != nil {
-			return err
-		}
-		r.add(time.Since(began))
-		if err := m.revokeName(a.Name); err != nil {
-			return err
-		}
-		if _, err := m.until(c, 1, false); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// stream notes when its last byte came.
-type stream struct {
-	last time.Time
-	done chan struct{}
-}
-
-func (m *measurements) stream(route int) (*stream, error) {
-	res, err := m.open(m.client(), route, "/x/stream")
-	if err != nil {
-		return nil, err
-	}
-	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("stream: status %d", res.StatusCode)
-	}
-	s := &stream{done: make(chan struct{})}
-	go func() {
-		defer close(s.done)
-		defer res.Body.Close()
-		buf := make([]byte, 4096)
-		for {
-			n, err := res.Body.Read(buf)
-			if n > 0 {
-				s.last = time.Now()
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	return s, nil
-}
-
-// revoke: from the request on the control socket.
-func (m *measurements) revoke() error {
-	refused, last := m.result("revoke -> first refusal"), m.result("revoke -> last byte of a stream")
-	c := m.client()
-	for range m.rounds {
-		a, err := m.breakGlass(1, time.Minute)
-		if err != nil {
-			return err
-		}
-		if _, err := m.until(c, 1, true); err != nil {
-			return err
-		}
-		s, err := m.stream(1)
-		if err != nil {
+	opened := m.scene.row("activate -> first 200", m.scene.firstAnswer())
+	refused := m.scene.judge("revoke -> first refusal", 50, 0.99)
+	last := m.scene.judge("revoke -> last byte of a stream", 50, 0.99)
+	v := m.visitor(target)
+	defer v.close()
+	for range m.scene.rounds {
+		if _, _, err := v.until(false, patience); err != nil {
 			return err
 		}
 		began := time.Now()
-		var at time.Time
+		a, err := m.breakGlass(target, 5*time.Minute)
+		if err != nil {
+			return err
+		}
+		_, then, err := v.until(true, patience)
+		if err != nil {
+			return err
+		}
+		opened.add(then.ended.Sub(began))
+		s, err := m.stream(target)
+		if err != nil {
+			return err
+		}
+		began = time.Now()
 		var asked sync.WaitGroup
-		asked.Go(func() { at, _ = m.until(c, 1, false) })
-		if err := m.revokeName(a.Name); err != nil {
+		var pollErr error
+		asked.Go(func() { _, then, pollErr = v.until(false, patience) })
+		err = m.revokeName(a.Name)
+		asked.Wait()
+		if err := errors.Join(err, pollErr); err != nil {
 			return err
 		}
-		asked.Wait()
 		<-s.done
-		refused.add(at.Sub(began))
+		refused.add(then.ended.Sub(began))
 		last.add(s.last.Sub(began))
 	}
 	return nil
 }
 
 func (m *measurements) deadlines() error {
-	return m.deadline("serve alive", func(*v1alpha1.Activation) error { return nil })
+	return m.deadline("serve alive", func() error { return nil })
 }
 
-// deadlinesKilled kills serve before each deadline and starts it anew.
+// deadlinesKilled kills serve before each deadline and starts it anew after.
 func (m *measurements) deadlinesKilled() error {
-	m.rounds = min(m.rounds, 20)
-	return m.deadline("serve killed", func(*v1alpha1.Activation) error {
-		if err := m.serve.Process.Kill(); err != nil {
+	return m.deadline("serve killed", m.endServe)
+}
+
+// deadline has several routes end one after the other, so that one dead serve
+// makes several samples.
+func (m *measurements) deadline(when string, meanwhile func() error) error {
+	rows := deadlineRows{
+		accepted: m.scene.row("deadline -> last accepted request, "+when, 0),
+		refused:  m.scene.judge("deadline -> first refused request, "+when, 10, 0.99),
+		last:     m.scene.judge("deadline -> last byte of a stream, "+when, 10, 0.99),
+	}
+	targets := min(deadlineTargets, m.scene.Routes)
+	for done := 0; done < m.scene.rounds; done += targets {
+		var ends []*ending
+		for i := range targets {
+			e, err := m.ending(target+i, m.opening+time.Duration(i)*150*time.Millisecond)
+			if err != nil {
+				return err
+			}
+			ends = append(ends, e)
+		}
+		if err := meanwhile(); err != nil {
 			return err
 		}
-		_ = m.serve.Wait() // killed: its error is no news
-		return nil
-	})
-}
-
-func (m *measurements) deadline(when string, meanwhile func(*v1alpha1.Activation) error) error {
-	accepted := m.result("deadline -> last accepted request, " + when)
-	refused := m.result("deadline -> first refused request, " + when)
-	last := m.result("deadline -> last byte of a stream, " + when)
-	for range m.rounds {
-		if err := m.oneDeadline(meanwhile, accepted, refused, last); err != nil {
+		var watched sync.WaitGroup
+		errs := make([]error, len(ends))
+		for i, e := range ends {
+			watched.Go(func() { errs[i] = e.watch() })
+		}
+		watched.Wait()
+		if err := errors.Join(errs...); err != nil {
 			return err
+		}
+		for _, e := range ends {
+			e.report(rows)
 		}
 		if m.serve.ProcessState != nil {
 			if err := m.startServe(); err != nil {
@@ -250,78 +176,124 @@ func (m *measurements) deadline(when string, meanwhile func(*v1alpha1.Activation
 	return nil
 }
 
-func (m *measurements) oneDeadline(meanwhile func(*v1alpha1.Activation) error, accepted, refused, last *result) error {
-	c := m.client()
-	a, err := m.breakGlass(1, 1500*time.Millisecond)
+// deadlineTargets are how many routes end in one round.
+const deadlineTargets = 5
+
+type deadlineRows struct{ accepted, refused, last *row }
+
+// ending is an open route with a stream, its deadline, and what came of them.
+type ending struct {
+	visitor      *visitor
+	stream       *stream
+	deadline     time.Time
+	before, then shot
+}
+
+func (m *measurements) ending(route int, d time.Duration) (*ending, error) {
+	e := &ending{visitor: m.visitor(route)}
+	a, err := m.breakGlass(route, d)
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := e.visitor.until(true, patience); err != nil {
+		return nil, err
+	}
+	e.deadline = a.Status.Deadline.Time
+	e.stream, err = m.stream(route)
+	return e, err
+}
+
+// watch asks from shortly before the deadline on.
+func (e *ending) watch() (err error) {
+	defer e.visitor.close()
+	nap(e.deadline.Add(-30 * time.Millisecond))
+	e.before, e.then, err = e.visitor.until(false, 10*time.Second)
+	<-e.stream.done
+	return err
+}
+
+func (e *ending) report(rows deadlineRows) {
+	rows.last.add(e.stream.last.Sub(e.deadline))
+	if e.before.open() {
+		rows.accepted.add(e.before.began.Sub(e.deadline))
+	} else if e.then.ended.After(e.deadline) {
+		return // the machine stood still: none was answered before the deadline, which says nothing
+	}
+	rows.refused.add(e.then.began.Sub(e.deadline))
+}
+
+// memory that serve and Envoy hold while all is open.
+func (m *measurements) memory() error {
+	envoy, err := m.envoyPID()
 	if err != nil {
 		return err
 	}
-	if _, err := m.until(c, 1, true); err != nil {
-		return err
-	}
-	s, err := m.stream(1)
-	if err != nil {
-		return err
-	}
-	if err := meanwhile(a); err != nil {
-		return err
-	}
-	deadline := a.Status.Deadline.Time
-	time.Sleep(time.Until(deadline.Add(-50 * time.Millisecond)))
-	var lastOK time.Time
-	for {
-		began := time.Now()
-		if m.ask(c, 1) != http.StatusOK {
-			refused.add(began.Sub(deadline))
-			break
-		}
-		lastOK = began
-		time.Sleep(pause)
-	}
-	<-s.done
-	if !lastOK.IsZero() { // none within 50 ms: the machine stood still
-		accepted.add(lastOK.Sub(deadline))
-	}
-	last.add(s.last.Sub(deadline))
+	m.scene.ServeMB, m.scene.EnvoyMB = rss(m.serve.Process.Pid), rss(envoy)
 	return nil
 }
 
-// probe asks another open route all the time.
-type probe struct {
-	stop, done   chan struct{}
-	asked, wrong int
-}
-
-func (w *world) probe() (*probe, error) {
-	p := &probe{stop: make(chan struct{}), done: make(chan struct{})}
-	c := w.client()
-	if _, err := w.breakGlass(0, time.Hour); err != nil {
-		return nil, err
+// cold: serve and Envoy are dead, and start with what is on record.
+func (m *measurements) cold() error {
+	if _, err := m.breakGlass(target, time.Hour); err != nil {
+		return err
 	}
-	if _, err := w.until(c, 0, true); err != nil {
-		return nil, err
+	if err := m.awaitOpen(target); err != nil {
+		return err
 	}
-	go func() {
-		defer close(p.done)
-		tick := time.NewTicker(10 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-p.stop:
-				return
-			case <-tick.C:
-			}
-			p.asked++
-			if w.ask(c, 0) != http.StatusOK {
-				p.wrong++
-			}
+	rounds := 3
+	if m.scene.Open > 500 {
+		rounds = 1
+	}
+	figure := 0.0
+	if m.scene.Open <= 50 {
+		figure = 3000
+	}
+	all := m.scene.judge("cold start -> all that were open answer 200", figure, 1)
+	for range rounds {
+		envoy, err := m.envoyPID()
+		if err != nil {
+			return err
 		}
-	}()
-	return p, nil
+		if err := m.endServe(); err != nil {
+			return err
+		}
+		if err := killAndWait(envoy); err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := m.spawnServe(); err != nil {
+			return err
+		}
+		if err := m.awaitOpen(target); err != nil {
+			return err
+		}
+		all.add(time.Since(began))
+		if err := m.awaitReady(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (p *probe) end() (asked, wrong int) {
-	close(p.stop)
-	<-p.done
-	return p.asked, p.wrong
+// awaitOpen until each route that is open for the whole run, and more, answer 200.
+func (w *world) awaitOpen(more ...int) error {
+	for _, route := range append(w.openRoutes(), more...) {
+		v := w.visitor(route)
+		// Before its door listens, and before the route is there.
+		for end := time.Now().Add(2 * patience); ; {
+			s := v.ask()
+			if s.open() {
+				break
+			}
+			if time.Now().After(end) {
+				return fmt.Errorf("route %d answers %d: see %s", route, s.status, w.path("serve.log"))
+			}
+			nap(s.began.Add(5 * every))
+		}
+		v.close()
+	}
+	return nil
 }
+
+// list of documents in one file.
+func documents(docs []string) string { return strings.Join(docs, "---\n") }

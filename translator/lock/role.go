@@ -47,7 +47,7 @@ func not(p *rbacconfigv3.Principal) *rbacconfigv3.Principal {
 func claim(path, anyOf []string) *rbacconfigv3.Principal {
 	var values []*matcherv3.ValueMatcher
 	for _, v := range anyOf {
-		is := text(v)
+		is := the(v)
 		holds := &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_ListMatch{ListMatch: &matcherv3.ListMatcher{
 			MatchPattern: &matcherv3.ListMatcher_OneOf{OneOf: is},
 		}}}
@@ -79,7 +79,8 @@ func metadataIs(source rbacconfigv3.MetadataSource, filter string, value *matche
 	}}}
 }
 
-func text(v string) *matcherv3.ValueMatcher {
+// the string v.
+func the(v string) *matcherv3.ValueMatcher {
 	return &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_StringMatch{StringMatch: exactly(v)}}
 }
 
@@ -100,8 +101,8 @@ func exactly(v string) *matcherv3.StringMatcher {
 // second by its own grants; nothing replaces the first.
 func windowFilter() *rbacv3.RBAC {
 	window := whoever(all(
-		ofRoute(text("locked"), "answer"),
-		ofRoute(anything(), "role"), not(ofRoute(text(""), "role")),
+		ofRoute(the("locked"), "answer"),
+		ofRoute(anything(), "role"), not(ofRoute(the(""), "role")),
 		// Extensions that change what a signature means (RFC 7515 section 4.1.11, RFC
 		// 7797). jwt_authn reads over them, and none is understood here.
 		not(ofToken(anything(), headerKey, "crit")), not(ofToken(anything(), headerKey, "b64")),
@@ -115,4 +116,4 @@ func roleDefault() *rbacv3.RBAC {
 }
 
 // closed routes answer by themselves, to anybody.
-func closed() *rbacconfigv3.Policy { return whoever(ofRoute(text("closed"), "answer")) }
+func closed() *rbacconfigv3.Policy { return whoever(ofRoute(the("closed"), "answer")) }
