@@ -227,8 +227,8 @@ var _ = Describe("The audit log", func() {
 			pause(moment, 300*time.Millisecond)
 			gaps := len(w.Gaps())
 			w.KillEnvoy()
-			Eventually(func() int { return len(w.Gaps()) }, "10s").Should(BeNumerically(">", gaps))
-			Eventually(w.H1().Status(testbed.Host("r"), "/api/back", w.Token()), "10s").Should(Equal(200))
+			Eventually(func() int { return len(w.Gaps()) }).Should(BeNumerically(">", gaps))
+			Eventually(w.H1().Status(testbed.Host("r"), "/api/back", w.Token())).Should(Equal(200))
 		}
 		answers := load.Stop()
 		// A client may have its answer a moment before Envoy logs it: more than one a

@@ -74,6 +74,7 @@ var _ = Describe("A manifest directory that", func() {
 		Expect(os.Rename(w.Config+"-away", w.Config)).To(Succeed())
 		Eventually(w.Problems).Should(BeEmpty())
 		Eventually(w.Phase("a")).Should(HavePrefix("Refused NameSpent"), told(w))
+		Eventually(w.Accepts).Should(Succeed()) // its Gateway was gone, too
 		staysClosed(w, "open")
 		g.neverOpen(true)
 		w.Activate(testbed.Activation{Name: "b", Routes: []string{"open"}, Duration: "10m"})

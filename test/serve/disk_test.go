@@ -98,7 +98,7 @@ var _ = Describe("A full disk", func() {
 		}
 
 		// Closed it is. If nobody will remember, whoever asked has to know.
-		Eventually(answer, "10s").Should(Receive(Or(BeNil(), MatchError(ContainSubstring("not on record")))))
+		Eventually(answer).Should(Receive(Or(BeNil(), MatchError(ContainSubstring("not on record")))))
 
 		By("it does not run in circles meanwhile")
 		before := w.CPU()

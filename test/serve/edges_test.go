@@ -25,9 +25,9 @@ var _ = Describe("Windows", func() {
 		for i := range 8 {
 			a := fmt.Sprintf("%s-%d", name, i)
 			shared.Activate(testbed.Activation{Name: a, Routes: []string{name}, Duration: "10m"})
-			Eventually(p.LastStatus, "10s", "1ms").Should(Equal(200))
+			Eventually(p.LastStatus, "20s", "1ms").Should(Equal(200))
 			shared.Revoke(a)
-			Eventually(p.LastStatus, "10s", "1ms").Should(Equal(404))
+			Eventually(p.LastStatus, "20s", "1ms").Should(Equal(404))
 		}
 		for _, s := range append(p.Stop(), q.Stop()...) {
 			if !s.Cut() {
@@ -77,11 +77,11 @@ var _ = Describe("Windows", func() {
 		w.Start()
 		before := w.Activate(testbed.Activation{Name: "a", Routes: []string{"r"}, Duration: "10m"})
 		streams := openAll(w, testbed.Host("r"), w.Token())
-		w.Policy.Limits = "{maxDuration: 2s, defaultDuration: 2s}"
+		w.Policy.Limits = "{maxDuration: 5s, defaultDuration: 5s}"
 		w.WritePolicy()
 		Eventually(func() time.Time { return w.Deadline("a") }).ShouldNot(Equal(before))
 		deadline := w.Deadline("a")
-		Expect(deadline).To(BeTemporally("<", time.Now().Add(2*time.Second)))
+		Expect(deadline).To(BeTemporally("<", time.Now().Add(5*time.Second)))
 		// Status tells it before Envoy knows.
 		stop := probes(w, testbed.Host("r"), "/api/x", w.Token())
 		testbed.WaitUntil(deadline.Add(-500 * time.Millisecond))

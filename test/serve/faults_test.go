@@ -42,11 +42,11 @@ var _ = Describe("A fault:", func() {
 			killed := time.Now()
 			w.KillEnvoy()
 			Eventually(func() []int { return w.Envoys() }).ShouldNot(Or(BeEmpty(), Equal(before)))
-			Eventually(w.H1().Status(testbed.Host("open"), "/api/x", w.Token()), "10s", "1ms").Should(Equal(200))
+			Eventually(w.H1().Status(testbed.Host("open"), "/api/x", w.Token()), "20s", "1ms").Should(Equal(200))
 			back := time.Now()
 			testbed.Figure("Envoy killed: served again", back.Sub(killed))
 			notAfter(back, killed, bound(time.Second), "Envoy was killed then")
-			Eventually(g.other.LastStatus, "10s", "1ms").Should(Equal(200))
+			Eventually(g.other.LastStatus, "20s", "1ms").Should(Equal(200))
 		}
 		for _, s := range g.other.Stop() {
 			Expect(s).To(Or(haveStatus(0, 200, 404), WithTransform(testbed.Reply.Cut, BeTrue())), s.Body)
@@ -61,7 +61,7 @@ var _ = Describe("A fault:", func() {
 		w, deadline := faulty("2s500ms")
 		testbed.WaitUntil(deadline.Add(-150 * time.Millisecond))
 		w.KillEnvoy()
-		Eventually(func() int { return w.H1().Get(testbed.Host("open"), "/api/x", "").Status }, "10s", "1ms").ShouldNot(BeZero())
+		Eventually(func() int { return w.H1().Get(testbed.Host("open"), "/api/x", "").Status }, "20s", "1ms").ShouldNot(BeZero())
 		testbed.WaitUntil(deadline.Add(10 * time.Millisecond))
 		staysClosed(w, "open")
 	})
@@ -228,7 +228,7 @@ var _ = Describe("A fault:", func() {
 		Expect(first.H1().Get(testbed.Host("open"), "/api/x", second.Token())).To(haveStatus(401))
 		By("it listens once the port is free")
 		first.StopServe()
-		Eventually(told(second), "10s").Should(line("listener http of door", "programmed true"))
+		Eventually(told(second)).Should(line("listener http of door", "programmed true"))
 	})
 
 	It("an orphaned Envoy ends after its last deadline, and its deadman with it", func() {

@@ -31,18 +31,18 @@ var _ = Describe("A flood of", func() {
 		began := time.Now()
 		g.dormant.Stop()
 		w.Write("b.yaml", testbed.Activation{Name: "b", Routes: []string{"dormant"}, Duration: "10m"}.YAML())
-		Eventually(w.H1().Status(testbed.Host("dormant"), "/api/x", w.Token()), "30s").Should(Equal(200))
+		Eventually(w.H1().Status(testbed.Host("dormant"), "/api/x", w.Token()), "60s").Should(Equal(200))
 		testbed.Figure("route flood: opened in the midst of it", time.Since(began))
 		asked := w.Revoke("b")
 		Eventually(w.H1().Status(testbed.Host("dormant"), "/api/x", w.Token())).Should(Equal(404))
 		testbed.Figure("route flood: refused after a revocation", time.Since(asked))
 		last := fmt.Sprintf("flood-%d-%d", files-1, routes/files-1)
-		Eventually(func() bool { return w.RouteStatus(last) != nil }, "30s", "100ms").Should(BeTrue())
+		Eventually(func() bool { return w.RouteStatus(last) != nil }, "60s", "100ms").Should(BeTrue())
 		Expect(w.H1().Get(testbed.Host(last), "/api/x", w.Token())).To(haveStatus(404))
 		for f := range files {
 			w.Remove(fmt.Sprintf("flood-%d.yaml", f))
 		}
-		Eventually(func() bool { return w.RouteStatus(last) == nil }, "30s", "100ms").Should(BeTrue())
+		Eventually(func() bool { return w.RouteStatus(last) == nil }, "60s", "100ms").Should(BeTrue())
 		g.undisturbed()
 	})
 

@@ -34,7 +34,7 @@ func watch(w *testbed.World) *guard {
 		other:     w.TLS2().Probe(testbed.Request{Host: open, Path: path, Token: w.Token()}, time.Millisecond),
 		stream:    w.H1().Events("events", open, "/api/stream", w.Token()),
 	}
-	Eventually(g.other.LastStatus, "10s", "1ms").Should(Equal(200))
+	Eventually(g.other.LastStatus, "20s", "1ms").Should(Equal(200))
 	return g
 }
 

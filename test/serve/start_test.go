@@ -155,21 +155,21 @@ var _ = Describe("serve", func() {
 		}
 	})
 
-	It("starts on a journal of five thousand activations, adopts its Envoy and knows every name", func() {
+	It("starts on a journal of two thousand activations, adopts its Envoy and knows every name", func() {
 		w, deadline := faulty("10m")
 		w.Activate(testbed.Activation{Name: "spent", Routes: []string{"dormant"}, Duration: "10m"})
 		w.Revoke("spent")
 		w.AwaitPhase("spent", "Revoked")
 		g := watch(w)
 		w.KillServe()
-		lengthen(w, "spent", 5_000)
+		lengthen(w, "spent", 2_000)
 		began := time.Now()
 		w.Start()
-		testbed.Figure("start on a journal of 5,000 activations", time.Since(began))
+		testbed.Figure("start on a journal of 2,000 activations", time.Since(began))
 		w.AwaitPhase("a", "Live")
 		Expect(w.Deadline("a")).To(BeTemporally("==", deadline))
-		w.Write("b.yaml", testbed.Activation{Name: "spent-4999", Routes: []string{"dormant"}, Duration: "10m"}.YAML())
-		w.AwaitPhase("spent-4999", "Refused NameSpent")
+		w.Write("b.yaml", testbed.Activation{Name: "spent-1999", Routes: []string{"dormant"}, Duration: "10m"}.YAML())
+		w.AwaitPhase("spent-1999", "Refused NameSpent")
 		staysClosed(w, "dormant")
 		g.undisturbed()
 	})

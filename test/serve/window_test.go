@@ -50,7 +50,7 @@ func probes(w *testbed.World, host, path, token string) func(after ...time.Time)
 	var all []*testbed.Probe
 	for _, c := range []*testbed.Client{w.H1(), w.TLS2()} {
 		p := c.Probe(testbed.Request{Host: host, Path: path, Token: token}, 2*time.Millisecond)
-		Eventually(p.LastStatus, "10s", "1ms").Should(Equal(200))
+		Eventually(p.LastStatus, "20s", "1ms").Should(Equal(200))
 		all = append(all, p)
 	}
 	return func(after ...time.Time) []testbed.Reply {
@@ -85,7 +85,7 @@ var _ = Describe("A window", func() {
 			p := shared.H1().Probe(testbed.Request{Host: testbed.Host(name), Path: "/api/x", Token: shared.Token()}, time.Millisecond)
 			Eventually(p.Samples).ShouldNot(BeEmpty())
 			applied := shared.Write(name+".yaml", testbed.Activation{Name: name, Routes: []string{name}, Duration: "10m"}.YAML())
-			Eventually(p.LastStatus, "10s", "1ms").Should(Equal(200))
+			Eventually(p.LastStatus, "20s", "1ms").Should(Equal(200))
 			samples := p.Stop()
 			onlyStatuses(samples, 404, 200)
 			first, _ := testbed.FirstWith(samples, 200)
@@ -104,7 +104,7 @@ var _ = Describe("A window", func() {
 			}
 			shared.Write(name+".yaml", testbed.Activation{Name: name, Routes: []string{name}, Duration: "10m"}.YAML())
 			for _, p := range all {
-				Eventually(p.LastStatus, "10s", "1ms").Should(Equal(200))
+				Eventually(p.LastStatus, "20s", "1ms").Should(Equal(200))
 			}
 			testbed.WaitUntil(time.Now().Add(50 * time.Millisecond))
 			for _, p := range all {
@@ -117,7 +117,7 @@ var _ = Describe("A window", func() {
 		name := shared.Unique()
 		p := shared.TLS2().Probe(testbed.Request{Host: testbed.Host(name), Path: "/api/x", Token: shared.Token()}, time.Millisecond)
 		shared.Write(name+".yaml", testbed.Route{Name: name}.YAML(), testbed.Activation{Name: name, Routes: []string{name}, Duration: "10m"}.YAML())
-		Eventually(p.LastStatus, "10s", "1ms").Should(Equal(200))
+		Eventually(p.LastStatus, "20s", "1ms").Should(Equal(200))
 		onlyStatuses(p.Stop(), 404, 200)
 	})
 

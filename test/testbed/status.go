@@ -55,7 +55,7 @@ func (w *World) AwaitReady() {
 		}
 		last = strings.Join(st.NotReady, "; ")
 		return st.Ready
-	}, "20s", "10ms").Should(BeTrue(), func() string { return "serve is not ready: " + last + "\n" + w.Log() })
+	}, "30s", "10ms").Should(BeTrue(), func() string { return "serve is not ready: " + last + "\n" + w.Log() })
 	for _, pid := range w.Envoys() {
 		preferSession(pid, nice)
 	}
@@ -146,7 +146,7 @@ func (w *World) Activate(a Activation) time.Time {
 // AwaitPhase waits for a phase and reason, see Phase.
 func (w *World) AwaitPhase(name, phase string) {
 	GinkgoHelper()
-	Eventually(w.Phase(name), "10s", "10ms").Should(Equal(phase), func() string {
+	Eventually(w.Phase(name), "20s", "10ms").Should(Equal(phase), func() string {
 		if a := w.Activation(name); a != nil {
 			return fmt.Sprintf("%+v", a.Status)
 		}
