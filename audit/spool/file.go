@@ -153,7 +153,7 @@ type place struct {
 func parsePosition(s string) (place, error) {
 	id, text, _ := strings.Cut(s, ":")
 	id, cutText, wasCut := strings.Cut(id, "~")
-	offset, err := strconv.ParseUint(text, 10, 63)
+	offset, err := strconv.ParseUint(text, 10, 62) // no file is as long, and nothing overflows
 	var cut uint64
 	if err == nil && wasCut {
 		cut, err = strconv.ParseUint(cutText, 10, 64)

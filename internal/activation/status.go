@@ -79,7 +79,10 @@ func (p *Plan) status(r Record, live bool, targets []v1alpha1.TargetStatus) v1al
 	}
 	reason, message := r.Reason, r.Message
 	if !r.Final() {
-		s.Phase, reason, message = v1alpha1.PhasePending, targets[0].Reason, targets[0].Message
+		s.Phase = v1alpha1.PhasePending
+		if len(targets) > 0 { // the schema has it so, but a record may be anything
+			reason, message = targets[0].Reason, targets[0].Message
+		}
 		if live {
 			s.Phase, reason = v1alpha1.PhaseLive, ReasonLive
 			message = fmt.Sprintf("open until %s", at(r.Deadline))

@@ -39,7 +39,7 @@ var _ = Describe("A gateway", func() {
 	It("answers random requests in random worlds as the documentation says", func() {
 		testbed.Binary()
 		testbed.Prefer()
-		probes, seed := int(number("PROBES", 400)), number("SEED", 0)
+		probes, seed := int(number("PROBES", 300)), number("SEED", 0)
 		began := time.Now()
 		r := newRunner()
 		if seed != 0 {
