@@ -37,7 +37,10 @@ func (s *state) resolvePolicies() {
 		for i := range obj.Spec.Issuers {
 			spec := &obj.Spec.Issuers[i]
 			iss := &issuer{spec: spec, maxLifetime: durationOr(spec.MaxTokenLifetime, time.Hour)}
-			known := IssuerKeys{Name: spec.Name, Offline: spec.Offline, Stale: s.in.RemoteKeys[jwks.Key{Policy: name, Issuer: spec.Name}].Stale}
+			known := IssuerKeys{Name: spec.Name, Offline: spec.Offline}
+			if res := s.in.RemoteKeys[jwks.Key{Policy: name, Issuer: spec.Name}]; res.Stale {
+				known.Stale, known.Error = true, fmt.Sprintf("the keys of before are in use: %v", res.Err)
+			}
 			set, err := s.keys(name, spec)
 			if err != nil {
 				known.Error = err.Error()
