@@ -111,11 +111,14 @@ func (c Config) bootstrap() ([]byte, error) {
 }
 
 // keptStats are what Envoy counts of. A cluster alone would have a hundred
-// counters, and each question for a few goes through all of them on the thread
-// that takes updates.
+// counters, a host's RouteConfiguration twelve below the name of its filter chain,
+// and each question for a few goes through all of them on the thread that takes
+// updates: with 5,000 hosts it would stand still four times a second.
 func keptStats() *metricsv3.StatsMatcher {
-	var patterns []*matcherv3.StringMatcher
-	for _, prefix := range []string{"http.http-", "http.https-", "limit.", "access_logs.", "filesystem.", "server.", "control_plane.", "overload."} {
+	patterns := []*matcherv3.StringMatcher{{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{
+		Regex: `http\.https?-.+\.(downstream_|jwt_authn\.).+`,
+	}}}}
+	for _, prefix := range []string{"limit.", "access_logs.", "filesystem.", "server.", "control_plane.", "overload."} {
 		patterns = append(patterns, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}})
 	}
 	return &metricsv3.StatsMatcher{StatsMatcher: &metricsv3.StatsMatcher_InclusionList{InclusionList: &matcherv3.ListStringMatcher{Patterns: patterns}}}
