@@ -260,7 +260,7 @@ func rulesOf(route *Route, t v1alpha1.TargetReference) []string {
 // activation, and the activation with its last one.
 func (p *Plan) withdraw(key types.NamespacedName) {
 	r := p.records[key]
-	if r.Final() || len(r.Targets) == 0 {
+	if r.Final() || len(r.Targets) == 0 || len(r.Spec.TargetRefs) == 0 {
 		return
 	}
 	for _, t := range r.Spec.TargetRefs {
