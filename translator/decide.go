@@ -93,6 +93,9 @@ func (s *state) attachmentServed(g *gateway, a attachment) (bool, string) {
 	}
 	keys := []snapshot.Key{{Type: snapshot.ExtensionConfig, Name: lock.JWTResource}}
 	for _, h := range a.hostnames {
+		if g.mostSpecific(a.listener, h) != a.listener {
+			continue // listener isolation: a narrower listener has this host
+		}
 		name := h
 		if h[0] == '*' {
 			name = "*"

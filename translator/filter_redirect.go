@@ -30,7 +30,11 @@ func (f filters) redirectAction(m match, at origin) *routev3.RedirectAction {
 		case p.Type == gwv1.FullPathHTTPPathModifier && p.ReplaceFullPath != nil:
 			a.PathRewriteSpecifier = &routev3.RedirectAction_PathRedirect{PathRedirect: *p.ReplaceFullPath}
 		case p.Type == gwv1.PrefixMatchHTTPPathModifier && p.ReplacePrefixMatch != nil:
-			a.PathRewriteSpecifier = &routev3.RedirectAction_RegexRewrite{RegexRewrite: prefixPath(m, *p.ReplacePrefixMatch)}
+			if plain, expr := prefixPath(m, *p.ReplacePrefixMatch); expr != nil {
+				a.PathRewriteSpecifier = &routev3.RedirectAction_RegexRewrite{RegexRewrite: expr}
+			} else {
+				a.PathRewriteSpecifier = &routev3.RedirectAction_PrefixRewrite{PrefixRewrite: plain}
+			}
 		}
 	}
 	return a

@@ -25,7 +25,7 @@ func (f filters) rewriteTo(a *routev3.RouteAction, m match) {
 	case p.Type == gwv1.FullPathHTTPPathModifier && p.ReplaceFullPath != nil:
 		a.RegexRewrite = wholePath(*p.ReplaceFullPath)
 	case p.Type == gwv1.PrefixMatchHTTPPathModifier && p.ReplacePrefixMatch != nil:
-		a.RegexRewrite = prefixPath(m, *p.ReplacePrefixMatch)
+		a.PrefixRewrite, a.RegexRewrite = prefixPath(m, *p.ReplacePrefixMatch)
 	}
 }
 
@@ -38,11 +38,17 @@ func wholePath(path string) *matcherv3.RegexMatchAndSubstitute {
 }
 
 // prefixPath replaces the matched prefix on whole path elements: /foo by /bar
-// makes /foo/x into /bar/x, and by / makes it /x, never //x.
-func prefixPath(m match, replacement string) *matcherv3.RegexMatchAndSubstitute {
+// makes /foo/x into /bar/x and /foo into /bar, and by / makes them /x, never //x,
+// and /.
+//
+// It is one of the two that Envoy knows.
+func prefixPath(m match, replacement string) (plain string, expr *matcherv3.RegexMatchAndSubstitute) {
 	prefix := strings.TrimRight(m.path, "/")
 	replacement = strings.TrimRight(replacement, "/")
-	return &matcherv3.RegexMatchAndSubstitute{
+	if prefix != "" && replacement != "" {
+		return replacement, nil // the prefix is matched without a slash at its end
+	}
+	return "", &matcherv3.RegexMatchAndSubstitute{
 		Pattern:      regex(`^` + regexp.QuoteMeta(prefix) + `/*(.*)$`),
 		Substitution: escapeSubstitution(replacement) + `/\1`,
 	}

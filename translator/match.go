@@ -115,6 +115,9 @@ func checkRegex(expr string) error {
 	if class := unknownClass(expr); class != "" {
 		return fmt.Errorf("the class %s is not known to every RE2: write it as [...] or with a general category such as \\p{L}", class)
 	}
+	if wide := wideRune.FindString(expr); wide != "" {
+		return fmt.Errorf("%s is beyond one byte, and requests are matched byte by byte: leave it out", wide)
+	}
 	program, err := syntax.Compile(parsed.Simplify())
 	if err != nil {
 		return fmt.Errorf("not an RE2 regular expression: %w", err)
@@ -128,6 +131,10 @@ func checkRegex(expr string) error {
 	}
 	return nil
 }
+
+// wideRune is an escape of a character beyond one byte; Envoy's engine reads
+// bytes and refuses it.
+var wideRune = regexp.MustCompile(`\\x\{0*[1-9A-Fa-f][0-9A-Fa-f]{2,}\}`)
 
 // unicodeClass is \p or \P with its name; the first alternative steps over what
 // is escaped or is no class.

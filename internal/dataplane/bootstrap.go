@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // Names of the static clusters; resources that come by xDS use ClusterALS.
@@ -95,7 +96,11 @@ func (c Config) bootstrap() ([]byte, error) {
 		}}},
 		OverloadManager:    overload,
 		StatsFlushInterval: durationpb.New(5 * time.Second),
-		StatsConfig:        &metricsv3.StatsConfig{StatsMatcher: keptStats()},
+		StatsConfig: &metricsv3.StatsConfig{
+			StatsMatcher:      keptStats(),
+			UseAllDefaultTags: wrapperspb.Bool(false),
+			StatsTags:         []*metricsv3.TagSpecifier{{TagName: chainLabel, TagValue: &metricsv3.TagSpecifier_Regex{Regex: chainRule}}},
+		},
 		Admin: &bootstrapv3.Admin{
 			Address: &corev3.Address{Address: &corev3.Address_Pipe{
 				Pipe: &corev3.Pipe{Path: c.file(fileAdmin), Mode: 0o600},

@@ -1,24 +1,26 @@
 package dataplane
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
-	"strconv"
-	"strings"
 	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 )
 
 // Counters are Envoy's own word for what it has done since it was started. All
 // begin at 0 with each epoch; what Envoy does not have yet is 0.
 //
-// Envoy goes on while they are read. Of each chain it reads Active first and
-// Total right after, so a request that begins in between counts in Total only:
+// Envoy goes on while they are read. It is asked for Active first and for Total
+// right after, so a request that begins in between counts in Total only:
 // Total - Active is never less than the requests that were complete when Envoy
-// began to answer, and may be more by those that began within that microsecond.
+// began to answer, and may be more by those that began within that millisecond.
 // It errs upwards. So rows that were there before the question are at most
 // Total - Active; an answer with fewer is proof of a row too many. The other
 // bound, a row too few, is exact only between two answers A and B of one epoch,
@@ -37,8 +39,6 @@ type Counters struct {
 	// Limited are the requests that the rate limit refused, of all chains. It is read
 	// after the chains: what is in it need not be in their totals yet.
 	Limited uint64
-	// Rows that the gRPC access log has handed over to be sent, and those dropped.
-	GRPCLogsWritten, GRPCLogsDropped uint64
 	// Writes of log files that failed, and files that could not be opened anew:
 	// their rows are lost. envoy.log is among them.
 	FileWriteFailed, FileReopenFailed uint64
@@ -49,14 +49,24 @@ type Counters struct {
 // Requests that Envoy has begun to read, and those of them that are not complete.
 type Requests struct{ Total, Active uint64 }
 
-// chainStat is a counter of an HttpConnectionManager of ours: its stat prefix is
-// the name of its filter chain, http-PORT or https-PORT-NAME.
-var chainStat = regexp.MustCompile(`^http\.(https?-.+)\.downstream_rq_(total|active)$`)
+// chainLabel is the label that holds the name of a filter chain: http-PORT or
+// https-PORT-NAME, the stat prefix of its HttpConnectionManager. A name may hold
+// dots, which Envoy's own rule would cut.
+const (
+	chainLabel = "chain"
+	chainRule  = `^http\.((https?-.+)\.)downstream_`
+)
 
-// statsFilter is what Envoy is asked for; it bounds the answer.
-const statsFilter = `^(http\.https?-.+\.downstream_rq_(total|active)|` +
-	`limit\.http_local_rate_limit\.enforced|access_logs\.grpc_access_log\.logs_(written|dropped)|` +
-	`filesystem\.(write_failed|reopen_failed|write_total_buffered))$`
+// Envoy is asked in its Prometheus format. In its own it goes through the name of
+// every host and cluster for each answer, on the thread that takes updates and
+// ends leases: 35 ms at 5,000 routes.
+//
+// The filters bound the answers. What is active is asked for first: see Counters.
+const (
+	activeFilter = `^http\.https?-.+\.downstream_rq_active$`
+	totalsFilter = `^(http\.https?-.+\.downstream_rq_total|limit\.http_local_rate_limit\.enforced|` +
+		`filesystem\.(write_failed|reopen_failed|write_total_buffered))$`
+)
 
 const (
 	countersTimeout = 2 * time.Second
@@ -74,7 +84,15 @@ func (e *Envoy) Counters(ctx context.Context) (Counters, error) {
 	e.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, countersTimeout)
 	defer cancel()
-	body, err := askAdmin(ctx, e.admin, http.MethodGet, "/stats?filter="+url.QueryEscape(statsFilter), maxCountersBody)
+	var text []byte
+	var err error
+	for _, filter := range []string{activeFilter, totalsFilter} {
+		var part []byte
+		part, err = askAdmin(ctx, e.admin, http.MethodGet, "/stats/prometheus?filter="+url.QueryEscape(filter), maxCountersBody)
+		if text = append(text, part...); err != nil {
+			break
+		}
+	}
 	// A successor is started only after its predecessor is known to be gone. So as
 	// long as this one is not, it is this one that has answered.
 	select {
@@ -85,7 +103,7 @@ func (e *Envoy) Counters(ctx context.Context) (Counters, error) {
 	if err != nil {
 		return Counters{}, fmt.Errorf("counters of Envoy %q: %w", e.cfg.Name, err)
 	}
-	c, err := parseCounters(string(body))
+	c, err := parseCounters(text)
 	if err != nil {
 		return Counters{}, fmt.Errorf("counters of Envoy %q: %w", e.cfg.Name, err)
 	}
@@ -93,40 +111,52 @@ func (e *Envoy) Counters(ctx context.Context) (Counters, error) {
 	return c, nil
 }
 
-// parseCounters reads lines of "name: number".
-func parseCounters(text string) (Counters, error) {
-	c := Counters{Chains: map[string]Requests{}}
-	fields := map[string]*uint64{
-		"limit.http_local_rate_limit.enforced":     &c.Limited,
-		"access_logs.grpc_access_log.logs_written": &c.GRPCLogsWritten,
-		"access_logs.grpc_access_log.logs_dropped": &c.GRPCLogsDropped,
-		"filesystem.write_failed":                  &c.FileWriteFailed,
-		"filesystem.reopen_failed":                 &c.FileReopenFailed,
-		"filesystem.write_total_buffered":          &c.FileBuffered,
+// parseCounters reads the Prometheus text format.
+func parseCounters(text []byte) (Counters, error) {
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	if err != nil {
+		return Counters{}, fmt.Errorf("stats: %w", err)
 	}
-	for line := range strings.Lines(text) {
-		name, value, ok := strings.Cut(strings.TrimSpace(line), ": ")
-		to, chain := fields[name], chainStat.FindStringSubmatch(name)
-		if !ok || to == nil && chain == nil {
-			continue
+	c := Counters{Chains: map[string]Requests{}}
+	for name, to := range map[string]*uint64{
+		"envoy_limit_http_local_rate_limit_enforced": &c.Limited,
+		"envoy_filesystem_write_failed":              &c.FileWriteFailed,
+		"envoy_filesystem_reopen_failed":             &c.FileReopenFailed,
+		"envoy_filesystem_write_total_buffered":      &c.FileBuffered,
+	} {
+		for _, m := range families[name].GetMetric() {
+			*to = number(m)
 		}
-		n, err := strconv.ParseUint(value, 10, 64)
-		if err != nil {
-			return Counters{}, fmt.Errorf("stat %s: %w", name, err)
-		}
-		if chain == nil {
-			*to = n
-			continue
-		}
-		of := c.Chains[chain[1]]
-		if chain[2] == "total" {
-			of.Total = n
-		} else {
-			of.Active = n
-		}
-		c.Chains[chain[1]] = of
+	}
+	for _, m := range families["envoy_http_downstream_rq_active"].GetMetric() {
+		c.chain(m, func(r *Requests) { r.Active = number(m) })
+	}
+	for _, m := range families["envoy_http_downstream_rq_total"].GetMetric() {
+		c.chain(m, func(r *Requests) { r.Total = number(m) })
 	}
 	return c, nil
+}
+
+// chain sets what m says of its filter chain.
+func (c *Counters) chain(m *dto.Metric, set func(*Requests)) {
+	for _, l := range m.GetLabel() {
+		if l.GetName() == chainLabel {
+			r := c.Chains[l.GetValue()]
+			set(&r)
+			c.Chains[l.GetValue()] = r
+		}
+	}
+}
+
+// number of a counter or gauge. The format has floating point: it is exact up to
+// 2^53, which is as many requests as 1,000 a second make in 285,000 years.
+func number(m *dto.Metric) uint64 {
+	v := m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetUntyped().GetValue()
+	if !(v >= 0 && v <= 1<<53) {
+		return 0
+	}
+	return uint64(v)
 }
 
 // ReopenLogs has Envoy open its log files anew by their names, as after they

@@ -340,17 +340,30 @@ func TestWhatAnOperatorHearsOfALog(t *testing.T) {
 }
 
 func TestCountersAreThoseOfOurChainsOnly(t *testing.T) {
-	got, err := parseCounters("access_logs.grpc_access_log.logs_dropped: 1\naccess_logs.grpc_access_log.logs_written: 2\n" +
-		"filesystem.reopen_failed: 3\nfilesystem.write_failed: 4\nfilesystem.write_total_buffered: 5\nfilesystem.write_completed: 99\n" +
-		"http.admin.downstream_rq_total: 99\nhttp.async-client.downstream_rq_total: 99\nhttp.http-80.downstream_rq_completed: 99\n" +
-		"listener.x.http.http-80.downstream_rq_total: 99\nhttp.http-80.downstream_rq_time: P0(nan,1) P100(2,3)\n" +
-		"http.http-80.downstream_rq_active: 6\nhttp.http-80.downstream_rq_total: 70\n" +
-		"http.https-443-a.b.downstream_rq_active: 1\nhttp.https-443-a.b.downstream_rq_total: 700\n")
-	want := Counters{Chains: map[string]Requests{"http-80": {70, 6}, "https-443-a.b": {700, 1}}, GRPCLogsWritten: 2, GRPCLogsDropped: 1, FileWriteFailed: 4, FileReopenFailed: 3, FileBuffered: 5}
+	got, err := parseCounters([]byte(`# TYPE envoy_http_downstream_rq_active gauge
+envoy_http_downstream_rq_active{chain="http-80"} 6
+envoy_http_downstream_rq_active{chain="https-443-a.b"} 1
+envoy_http_downstream_rq_active{} 99
+# TYPE envoy_filesystem_reopen_failed counter
+envoy_filesystem_reopen_failed{} 3
+
+# TYPE envoy_filesystem_write_failed counter
+envoy_filesystem_write_failed{} 4
+# TYPE envoy_http_downstream_rq_total counter
+envoy_http_downstream_rq_total{chain="http-80"} 70
+envoy_http_downstream_rq_total{chain="https-443-a.b"} 700
+# TYPE envoy_http_admin_downstream_rq_total counter
+envoy_http_admin_downstream_rq_total{} 99
+# TYPE envoy_limit_http_local_rate_limit_enforced counter
+envoy_limit_http_local_rate_limit_enforced{} 8
+# TYPE envoy_filesystem_write_total_buffered gauge
+envoy_filesystem_write_total_buffered{} 5
+`))
+	want := Counters{Chains: map[string]Requests{"http-80": {70, 6}, "https-443-a.b": {700, 1}}, Limited: 8, FileWriteFailed: 4, FileReopenFailed: 3, FileBuffered: 5}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}
-	if _, err := parseCounters("http.http-80.downstream_rq_total: many"); err == nil {
+	if _, err := parseCounters([]byte("envoy_http_downstream_rq_total{chain=\"http-80\"} many\n")); err == nil {
 		t.Error("no error")
 	}
 }

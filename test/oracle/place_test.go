@@ -251,9 +251,5 @@ func (p *place) rewritten(path string) []string {
 	}
 	rest := strings.TrimPrefix(path, strings.TrimSuffix(p.match.Path, "/"))
 	out := []string{cmp.Or(strings.TrimSuffix(rw.To, "/")+rest, "/")}
-	if rest == "" {
-		// The bare prefix gets a slash at its end here, which the table does not have.
-		out = append(out, strings.TrimSuffix(rw.To, "/")+"/")
-	}
 	return out
 }

@@ -151,16 +151,6 @@ func (w *world) hidden(namespace string, t target) bool {
 			return true
 		}
 	}
-	for i := range w.Listeners {
-		l := &w.Listeners[i]
-		for _, h := range r.hostnames(l) {
-			if slices.ContainsFunc(w.Listeners, func(o listener) bool {
-				return o.Port == l.Port && covers(o.Hostname, h) && narrower(o.Hostname, l.Hostname) > 0
-			}) {
-				return true
-			}
-		}
-	}
 	return false
 }
 
