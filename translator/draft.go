@@ -2,6 +2,7 @@ package translator
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -38,12 +39,15 @@ func (d *hostDraft) make() *snapshot.Resource {
 			domain = "*" // the scope has found the host already
 		}
 		vh := lock.VirtualHost{Name: h, Domains: []string{domain}}
+		unplaced := false
 		for _, e := range d.scope.hosts[h].entries {
-			switch d.forms[e.rule.route] {
-			case asIs:
-				vh.Routes = append(vh.Routes, d.route(e, at, needs))
-			case closed:
+			switch f := d.forms[e.rule.route]; {
+			case f == leftOut:
+				unplaced = true // what belongs to it would come to whatever is after it
+			case f == closed || unplaced:
 				vh.Routes = append(vh.Routes, lock.Closed(e.name(), e.match.envoy(), 404))
+			default:
+				vh.Routes = append(vh.Routes, d.route(e, at, needs))
 			}
 		}
 		vhosts = append(vhosts, vh)
@@ -81,44 +85,96 @@ func (d *hostDraft) tried(rc *snapshot.Resource) (answered bool, refused string)
 
 // without is the RouteConfiguration of a host after Envoy has refused the whole
 // one. Envoy keeps the version before it, in which things may be open that are
-// not any more; so something it takes must replace it at once. The routes are
-// tried one by one, from none, each as it is, else closed in its place, else not
-// at all. Every step that Envoy has not answered yet is what it is sent next; so
-// a bad route is found after as many answers as the host has routes, and the
-// others go on.
+// not any more; so something it takes must replace it at once. Every step that
+// Envoy has not answered yet is what it is sent next.
+//
+// First nothing is open: a route may open only while every other has its place,
+// or a wide one would serve what belongs to a narrow one. All routes are closed,
+// or, if Envoy refuses even that, they are tried one by one; one that is refused
+// closed too is left out. Then they are opened one by one, and one that Envoy
+// refuses open stays closed. So a bad route is found after at most twice as many
+// answers as the host has routes, and the others go on.
 func (d *hostDraft) without(refused string) *snapshot.Resource {
 	routes := d.scope.routes()
-	for _, r := range routes {
-		d.forms[r] = leftOut
+	good, settled := d.closeAll(routes, refused)
+	if settled {
+		good, settled = d.openEach(routes, good)
 	}
-	good := d.make()
-	for _, r := range routes {
-		why := refused
-		for _, f := range []form{asIs, closed, leftOut} {
-			d.forms[r] = f
-			rc := d.make()
-			answered, no := d.tried(rc)
-			if !answered && f != leftOut {
-				d.unserved(routes, refused)
-				return rc
-			}
-			if no == "" {
-				good = rc
-				break
-			}
-			why = no
-		}
-		if d.forms[r] != asIs {
-			d.exclude(r, "Envoy refused it: "+why)
+	if !settled {
+		for _, r := range routes {
+			d.exclude(r, "Envoy refused the routes of "+d.scope.name+" and is asked again one by one: "+refused)
 		}
 	}
 	return good
 }
 
-// unserved notes that nothing on the host is settled yet.
-func (d *hostDraft) unserved(routes []*route, refused string) {
+// closeAll gives every route the place that Envoy takes it in. It returns what to
+// send, and whether that is settled.
+func (d *hostDraft) closeAll(routes []*route, refused string) (*snapshot.Resource, bool) {
 	for _, r := range routes {
-		d.exclude(r, "Envoy refused the routes of "+d.scope.name+" and is asked again one by one: "+refused)
+		d.forms[r] = closed
+	}
+	rc := d.make()
+	if answered, no := d.tried(rc); !answered || no == "" {
+		return rc, answered
+	}
+	for _, r := range routes {
+		d.forms[r] = leftOut
+	}
+	good := d.make()
+	for _, r := range routes {
+		d.forms[r] = closed
+		rc := d.make()
+		answered, no := d.tried(rc)
+		if !answered {
+			return rc, false
+		}
+		if no == "" {
+			good = rc
+			continue
+		}
+		d.forms[r] = leftOut
+		d.exclude(r, "Envoy refused it: "+cmp.Or(no, refused))
+	}
+	return good, true
+}
+
+// openEach opens what Envoy takes open.
+func (d *hostDraft) openEach(routes []*route, good *snapshot.Resource) (*snapshot.Resource, bool) {
+	for _, r := range routes {
+		if d.forms[r] == leftOut {
+			continue
+		}
+		d.forms[r] = asIs
+		rc := d.make()
+		answered, no := d.tried(rc)
+		if !answered {
+			return rc, false
+		}
+		if no == "" {
+			good = rc
+			continue
+		}
+		d.forms[r] = closed
+		d.exclude(r, "Envoy refused it: "+no)
+	}
+	d.excludeUnplaced()
+	return good, true
+}
+
+// excludeUnplaced tells of the routes that stay closed because one before them has
+// no place.
+func (d *hostDraft) excludeUnplaced() {
+	for _, h := range d.scope.names {
+		var out *route
+		for _, e := range d.scope.hosts[h].entries {
+			r := e.rule.route
+			if d.forms[r] == leftOut {
+				out = cmp.Or(out, r)
+			} else if out != nil && d.forms[r] == asIs {
+				d.exclude(r, fmt.Sprintf("HTTPRoute %s comes before it on %s, and Envoy refuses its matches: without them this would serve what belongs there", out.key, h))
+			}
+		}
 	}
 }
 

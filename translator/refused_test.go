@@ -23,6 +23,7 @@ func TestARouteThatEnvoyRefusesStopsNoOther(t *testing.T) {
 			in := load(t, "testdata/dormant-keeps-its-place/in.yaml", epoch)
 			out := settleWith(t, in, func() *fakeEnvoy {
 				return &fakeEnvoy{refuse: func(r *snapshot.Resource) string {
+					checkPlaces(t, r)
 					if name == "its open form" {
 						for _, er := range mustUnpack(t, r.Body, &routev3.RouteConfiguration{}).GetVirtualHosts()[0].GetRoutes() {
 							if strings.HasPrefix(er.GetName(), poison) && er.GetDirectResponse() == nil {
@@ -37,8 +38,12 @@ func TestARouteThatEnvoyRefusesStopsNoOther(t *testing.T) {
 					return ""
 				}}
 			})
-			if p := out.Statuses.Activations[key("web-1")].Phase; p != v1alpha1.PhaseLive {
-				t.Errorf("the good route's activation is %s", p)
+			wide := out.Statuses.Activations[key("web-1")]
+			if name == "its open form" && wide.Phase != v1alpha1.PhaseLive {
+				t.Errorf("the good route's activation is %s", wide.Phase)
+			}
+			if name != "its open form" && !strings.Contains(wide.Targets[0].Message, "HTTPRoute pay/narrow comes before it") {
+				t.Errorf("the wide route would serve what belongs to the narrow one: %+v", wide)
 			}
 			s := out.Statuses.Activations[key("db-1")]
 			if s.Phase != v1alpha1.PhasePending || !strings.Contains(s.Targets[0].Message, "poison") {
@@ -48,6 +53,21 @@ func TestARouteThatEnvoyRefusesStopsNoOther(t *testing.T) {
 				checkLocked(t, g.Snapshot, epoch)
 			}
 		})
+	}
+}
+
+// checkPlaces: whatever Envoy is asked to take, the wide route is open only where
+// the narrow one has its place before it.
+func checkPlaces(t *testing.T, r *snapshot.Resource) {
+	t.Helper()
+	for _, vh := range mustUnpack(t, r.Body, &routev3.RouteConfiguration{}).GetVirtualHosts() {
+		placed := false
+		for _, er := range vh.GetRoutes() {
+			placed = placed || strings.HasPrefix(er.GetName(), "pay/narrow/")
+			if strings.HasPrefix(er.GetName(), "pay/awide/") && er.GetDirectResponse() == nil && !placed {
+				t.Errorf("Envoy was sent %s open without the narrow route's place: %v", er.GetName(), vh.GetRoutes())
+			}
+		}
 	}
 }
 

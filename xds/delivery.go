@@ -16,13 +16,41 @@ const maxMessage = 1 << 10
 
 type rejection struct{ version, message string }
 
-// maxTried bounds the versions of one resource whose answer is remembered.
-const maxTried = 64
+// maxTried bounds the versions of one resource whose answer is remembered. To find
+// the bad one of n routes takes some 2n answers, all of which must be known at its
+// end. Of a resource of which nothing was refused a few do.
+const (
+	maxTried = 20_000
+	maxTaken = 8
+)
 
 // answers are what Envoy said of versions of one resource, the oldest first.
 type answers struct {
 	versions []string
 	refused  map[string]string // version -> message, "" if it was taken
+	noes     int               // of refused, how many are
+}
+
+func (a *answers) set(version, refused string) {
+	old, known := a.refused[version]
+	if !known {
+		a.versions = append(a.versions, version)
+	}
+	if old != "" {
+		a.noes--
+	}
+	if refused != "" {
+		a.noes++
+	}
+	a.refused[version] = refused
+}
+
+func (a *answers) forgetOldest() {
+	if a.refused[a.versions[0]] != "" {
+		a.noes--
+	}
+	delete(a.refused, a.versions[0])
+	a.versions = a.versions[1:]
 }
 
 // tried remembers an answer.
@@ -34,19 +62,12 @@ func (v *view) tried(k snapshot.Key, version, refused string) {
 		a = &answers{refused: map[string]string{}}
 		v.answers[k] = a
 	}
-	if _, known := a.refused[version]; !known {
-		a.versions = append(a.versions, version)
+	a.set(version, refused)
+	if len(a.versions) > maxTried || a.noes == 0 && len(a.versions) > maxTaken {
+		a.forgetOldest()
 	}
-	a.refused[version] = refused
-	if len(a.versions) > maxTried {
-		delete(a.refused, a.versions[0])
-		a.versions = a.versions[1:]
-	}
-	delete(v.refusing, k)
-	for _, why := range a.refused {
-		if why != "" {
-			v.refusing[k] = struct{}{}
-		}
+	if delete(v.refusing, k); a.noes > 0 {
+		v.refusing[k] = struct{}{}
 	}
 	v.changed = true
 }
