@@ -72,6 +72,7 @@ type Plan struct {
 	blocked  map[types.NamespacedName]map[string]Blocked
 	routes   map[types.NamespacedName]*Route
 	ordering []types.NamespacedName
+	over     []types.NamespacedName // those of which nothing more can come
 }
 
 // Decide judges every activation.
@@ -144,16 +145,25 @@ func New(obj *v1alpha1.Activation, origin Origin, requestedBy string, start time
 // the name. The first pass also reports what is requested, whether the audit log
 // can be kept or not: that opens nothing, and it fixes the start.
 func (p *Plan) order() {
-	p.ordering = slices.SortedFunc(maps.Keys(p.records), func(a, b types.NamespacedName) int {
-		return cmp.Or(
-			p.records[a].Start.Compare(p.records[b].Start),
-			cmp.Compare(a.Namespace, b.Namespace),
-			cmp.Compare(a.Name, b.Name),
-		)
+	type start struct {
+		at  time.Time
+		key types.NamespacedName
+	}
+	var starts []start
+	for key, r := range p.records {
+		if _, there := p.in.Objects[key]; r.Final() && !p.leaves(r, there) {
+			p.over = append(p.over, key)
+			continue
+		}
+		starts = append(starts, start{r.Start, key})
+	}
+	slices.SortFunc(starts, func(a, b start) int {
+		return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.key.Namespace, b.key.Namespace), cmp.Compare(a.key.Name, b.key.Name))
 	})
-	for _, key := range p.ordering {
-		if _, known := p.in.Records[key]; !known {
-			p.fact(Requested, p.records[key])
+	for _, s := range starts {
+		p.ordering = append(p.ordering, s.key)
+		if _, known := p.in.Records[s.key]; !known {
+			p.fact(Requested, p.records[s.key])
 		}
 	}
 }
@@ -174,10 +184,15 @@ func (p *Plan) wake(t time.Time) {
 // that an object that comes back under it is known to be a new one.
 func (p *Plan) noteRemoval(key types.NamespacedName) {
 	r := p.records[key]
-	if _, there := p.in.Objects[key]; r.Final() && r.Origin == Manifest && !there && !r.Removed {
+	if _, there := p.in.Objects[key]; r.Final() && p.leaves(r, there) {
 		r.Removed = true
 		p.fact(Removed, r)
 	}
+}
+
+// leaves reports whether r has to be told that its object is gone.
+func (p *Plan) leaves(r Record, there bool) bool {
+	return r.Origin == Manifest && !there && !r.Removed
 }
 
 // finish ends an activation for good.

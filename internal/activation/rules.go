@@ -253,7 +253,7 @@ func (p *Plan) unrecordable() *Blocked {
 // overLimit counts what is open and what was opened lately.
 func (p *Plan) overLimit(r Record, route *Route, policy *Policy) *Blocked {
 	open, today := 0, 0
-	for _, key := range p.ordering {
+	for _, key := range slices.Concat(p.ordering, p.over) {
 		other := p.records[key]
 		for _, t := range other.Targets {
 			if t.Route == route.Key.String() && key != r.Key() && p.in.Now.Sub(t.OpenedAt) < 24*time.Hour {

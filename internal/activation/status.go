@@ -17,8 +17,8 @@ type Served func(WindowKey, *Window) (bool, string)
 // Complete adds what only Envoy's acknowledgement can tell: the Live facts and
 // the status of every activation.
 func (p *Plan) Complete(served Served) map[types.NamespacedName]v1alpha1.ActivationStatus {
-	out := make(map[types.NamespacedName]v1alpha1.ActivationStatus, len(p.ordering))
-	for _, key := range p.ordering {
+	out := make(map[types.NamespacedName]v1alpha1.ActivationStatus, len(p.records))
+	for _, key := range slices.Concat(p.ordering, p.over) {
 		r := p.records[key]
 		live, targets := p.targets(r, served)
 		if live && r.LiveAt.IsZero() {
