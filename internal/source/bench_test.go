@@ -56,7 +56,7 @@ func BenchmarkLoad5000(b *testing.B) {
 
 func BenchmarkParseOneRoute(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
-		if _, err := parse(fmt.Appendf(nil, benchRoute, i), nil); err != nil {
+		if _, err := parse(fmt.Appendf(nil, benchRoute, i), nil, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

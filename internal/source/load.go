@@ -12,7 +12,7 @@ import (
 // Load reads files and directories once, for validation offline. A path that
 // does not exist is a Problem.
 func Load(paths ...string) *Set {
-	s := newScanner(0)
+	s := newScanner(0, nil)
 	t := newTree(nil)
 	for _, path := range paths {
 		t.addRoot(filepath.Clean(path))
@@ -72,7 +72,7 @@ func validateTyped(o object, old runtime.Object, k *kind, f *findings) ObjectKey
 	if len(f.list) > 0 {
 		return key
 	}
-	checked := check(u, k, k.versions[0], f)
+	checked := check(u, k, k.versions[0], false, f)
 	if checked == nil {
 		return key
 	}

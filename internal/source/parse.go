@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"strings"
 
 	yamlv3 "go.yaml.in/yaml/v3"
@@ -13,6 +14,7 @@ import (
 // stands, so that it is good for as long as its text is.
 type document struct {
 	hash    [sha256.Size]byte
+	proven  bool // not validated: it was before
 	objects []*candidate
 	// problems of what is no object. Their Line counts from the document's
 	// first, which is 0.
@@ -40,8 +42,9 @@ type placed struct {
 }
 
 // parse reads the text of a file. Documents whose text is found in known are not
-// parsed anew. An error is about the whole file.
-func parse(data []byte, known []placed) ([]placed, *syntaxError) {
+// parsed anew, and those that were proven are not validated anew. An error is about
+// the whole file.
+func parse(data []byte, known []placed, good *proven) ([]placed, *syntaxError) {
 	if i := bytes.IndexByte(data, 0); i >= 0 {
 		return nil, &syntaxError{1 + bytes.Count(data[:i], []byte("\n")), "not text: there is a zero byte in it"}
 	}
@@ -55,10 +58,13 @@ func parse(data []byte, known []placed) ([]placed, *syntaxError) {
 		doc := byHash[hash]
 		if doc == nil {
 			var err *syntaxError
-			if doc, err = parseDocument(c.text); err != nil {
+			if doc, err = parseDocument(c.text, good.has(hash)); err != nil {
 				return nil, &syntaxError{err.line + c.line - 1, err.message}
 			}
 			doc.hash = hash
+			if !doc.proven && doc.sound() {
+				good.add(hash)
+			}
 			byHash[hash] = doc
 		}
 		docs = append(docs, placed{doc, c.line})
@@ -66,7 +72,12 @@ func parse(data []byte, known []placed) ([]placed, *syntaxError) {
 	return docs, nil
 }
 
-func parseDocument(text []byte) (*document, *syntaxError) {
+// sound reports whether nothing at all is wrong.
+func (d *document) sound() bool {
+	return len(d.problems) == 0 && !slices.ContainsFunc(d.objects, func(c *candidate) bool { return c.obj == nil || len(c.problems) > 0 })
+}
+
+func parseDocument(text []byte, proven bool) (*document, *syntaxError) {
 	values, err := decode(text)
 	if err != nil {
 		var syntax *syntaxError
@@ -75,7 +86,7 @@ func parseDocument(text []byte) (*document, *syntaxError) {
 		}
 		return nil, syntax
 	}
-	doc, loc := &document{}, &locator{text: text}
+	doc, loc := &document{proven: proven}, &locator{text: text}
 	for i, v := range values {
 		doc.add(v, func() *yamlv3.Node { return loc.node(i) }, firstLine(text), "", "", 0)
 	}
@@ -120,7 +131,7 @@ func (d *document) addObject(u map[string]any, node func() *yamlv3.Node, at int)
 		return
 	}
 	c := &candidate{key: key, kind: k, line: at, closes: closes(u, k)}
-	c.obj = check(u, k, version, &f)
+	c.obj = check(u, k, version, d.proven, &f)
 	c.problems = f.problems(key.String(), node, at)
 	if k.transitions() {
 		c.node = node

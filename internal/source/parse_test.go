@@ -9,11 +9,11 @@ import (
 )
 
 func TestADocumentIsCheckedOnceForAsLongAsItsTextIsTheSame(t *testing.T) {
-	first, err := parse([]byte(configMap("a", "1")+"---\n"+configMap("b", "1")), nil)
+	first, err := parse([]byte(configMap("a", "1")+"---\n"+configMap("b", "1")), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := parse([]byte(configMap("c", "1")+"---\n"+configMap("b", "1")), first)
+	second, err := parse([]byte(configMap("c", "1")+"---\n"+configMap("b", "1")), first, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("? [a]\n: b\n--- !!binary aGk=\n...\n%TAG ! x\n---\n<<: *x"))
 	f.Add([]byte("kind: List\napiVersion: v1\nitems: &i [{kind: List, apiVersion: v1, items: *i}]"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		docs, err := parse(data, nil)
+		docs, err := parse(data, nil, nil)
 		if err != nil {
 			if err.line < 1 || err.message == "" {
 				t.Errorf("%+v", err)

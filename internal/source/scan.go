@@ -19,13 +19,14 @@ const maxBusy = time.Second
 // scanner brings a state up to date with the file system.
 type scanner struct {
 	state  *state
+	proven *proven
 	settle time.Duration // see readFile
 	// busy files, and since when.
 	busy map[string]time.Time
 }
 
-func newScanner(vanish time.Duration) *scanner {
-	return &scanner{state: newState(vanish), settle: vanish, busy: map[string]time.Time{}}
+func newScanner(vanish time.Duration, good *proven) *scanner {
+	return &scanner{proven: good, state: newState(vanish), settle: vanish, busy: map[string]time.Time{}}
 }
 
 // apply takes over a walk of the whole tree.
@@ -155,7 +156,7 @@ func (s *scanner) readOne(path string, force bool) *file {
 	var docs []placed
 	var syntax *syntaxError
 	if err == nil {
-		docs, syntax = parse(data, known.docs)
+		docs, syntax = parse(data, known.docs, s.proven)
 	}
 	modified := time.Unix(0, st.modified)
 	f := &file{path: path, stat: st, docs: docs, modified: modified, owner: st.uid}

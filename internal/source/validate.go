@@ -65,7 +65,7 @@ func identity(u map[string]any, f *findings) (k *kind, version string, key Objec
 
 // check turns a decoded object into one of its Go type. It returns nil and adds
 // to f what is wrong, if anything is. u is changed.
-func check(u map[string]any, k *kind, version string, f *findings) object {
+func check(u map[string]any, k *kind, version string, proven bool, f *findings) object {
 	before := len(f.list)
 	delete(u, "status")
 	metadata := u["metadata"].(map[string]any)
@@ -73,9 +73,12 @@ func check(u map[string]any, k *kind, version string, f *findings) object {
 		delete(metadata, name)
 	}
 	o := k.newObj()
-	if k.crd == "" {
+	switch {
+	case k.crd == "":
 		checkTypes(f, u, reflect.TypeOf(o), "")
-	} else {
+	case proven:
+		setDefaults(u, k, version, f)
+	default:
 		checkTypes(f, metadata, reflect.TypeFor[metav1.ObjectMeta](), "metadata")
 		checkSchema(u, nil, k, version, f)
 	}
@@ -113,6 +116,16 @@ func checkSchema(u, old map[string]any, k *kind, version string, f *findings) {
 	}
 	s.setDefaults(u)
 	f.addErrors(s.validate(u, old), s.structural)
+}
+
+// setDefaults is what is left to do for what was valid before.
+func setDefaults(u map[string]any, k *kind, version string, f *findings) {
+	s, err := schemaOf(k, version)
+	if err != nil {
+		f.add("", err.Error(), "report this as a defect")
+		return
+	}
+	s.setDefaults(u)
 }
 
 func validateMeta(o object, k *kind) field.ErrorList {

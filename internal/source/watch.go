@@ -29,6 +29,10 @@ type Options struct {
 	// 20ms.
 	Vanish time.Duration
 
+	// Proven is a file that remembers across restarts which documents were valid, so
+	// that they need not be validated again. "": none.
+	Proven string
+
 	// noEvents is for tests of what happens without watches.
 	noEvents bool
 }
@@ -86,7 +90,7 @@ func Watch(ctx context.Context, opts Options) (*Watcher, error) {
 	}
 	w := &Watcher{
 		dir: dir, abs: abs, opts: opts, log: opts.Log,
-		updates: make(chan *Set, 1), scan: newScanner(opts.Vanish),
+		updates: make(chan *Set, 1), scan: newScanner(opts.Vanish, readProven(opts.Proven)),
 		watched: map[string]inode{}, dirty: map[string]bool{}, full: true, due: time.Now(),
 	}
 	if opts.noEvents {
@@ -204,6 +208,7 @@ func (w *Watcher) look(now time.Time) *Set {
 	}
 	if w.full || !w.plain || !w.scan.look(paths, now) {
 		w.walk(now)
+		w.scan.proven.save()
 	}
 	w.full, w.dirty = false, map[string]bool{}
 	w.first, w.due, w.lookedAt = time.Time{}, time.Time{}, now

@@ -71,7 +71,7 @@ func TestSyntaxErrorsNameTheLineAndRepeatNoText(t *testing.T) {
 		{"zero byte", "a: 1\nb: \x00\n", 2, "not text: there is a zero byte in it"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := parse([]byte(tc.in), nil)
+			_, err := parse([]byte(tc.in), nil, nil)
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -91,7 +91,7 @@ func TestAliasBombsAreRefused(t *testing.T) {
 	for c := 'b'; c < 'j'; c++ {
 		b.WriteString(string(c) + ": &" + string(c) + " [" + strings.TrimSuffix(strings.Repeat("*"+string(c-1)+", ", 9), ", ") + "]\n")
 	}
-	if _, err := parse([]byte(b.String()), nil); err == nil {
+	if _, err := parse([]byte(b.String()), nil, nil); err == nil {
 		t.Error("taken")
 	}
 }
