@@ -16,7 +16,7 @@ import (
 // Windows that come and go in quick succession, in numbers, and that change
 // while somebody is inside.
 var _ = Describe("Windows", func() {
-	It("that open and close one after the other never show an error", func() {
+	It("that open and close one after the other never show an error", Serial, func() {
 		name := shared.Unique()
 		shared.Write(name+"-route.yaml", testbed.Route{Name: name}.YAML())
 		Eventually(func() bool { return shared.RouteStatus(name) != nil }).Should(BeTrue())

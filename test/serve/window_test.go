@@ -269,7 +269,7 @@ var _ = Describe("A window", func() {
 		Expect(shared.Phase(name)()).To(HavePrefix("Revoked"))
 	})
 
-	It("is closed with all others by suspended: true, and stays closed afterwards", func() {
+	It("is closed with all others by suspended: true, and stays closed afterwards", Serial, func() {
 		w := testbed.New()
 		w.Write("r.yaml", testbed.Route{Name: "r"}.YAML(), testbed.Route{Name: "s", Role: "web"}.YAML())
 		w.Start()
