@@ -100,20 +100,37 @@ func TestEachFieldOfARequestIsKept(t *testing.T) {
 
 func TestDeniedNamesTheLock(t *testing.T) {
 	for _, c := range []struct {
-		status        uint32
-		details, want string
+		status                  uint32
+		details, upstream, want string
 	}{
-		{401, "jwt_authn_access_denied{Jwt_is_missing}", "token: Jwt is missing"},
-		{403, "rbac_access_denied_matched_policy[none]", "rbac: none"},
-		{404, "route_not_found", "not open"}, {404, "direct_response", "not open"}, {302, "direct_response", ""},
-		{421, "direct_response", "misdirected"}, {503, "ext_authz_error", "ext_authz"}, {404, "via_upstream", ""},
+		{401, "jwt_authn_access_denied{Jwt_is_missing}", "", "token: Jwt is missing"},
+		{403, "rbac_access_denied_matched_policy[none]", "", "rbac: none"},
+		{404, "route_not_found", "", "not open"}, {404, "direct_response", "", "not open"}, {302, "direct_response", "", ""},
+		{421, "direct_response", "", "misdirected"}, {503, "ext_authz_error", "", "ext_authz"}, {404, "via_upstream", "10.0.0.1:80", ""},
 	} {
-		if got := denied(c.status, c.details, ""); got != c.want {
+		if got := denied(c.status, c.details, "", c.upstream); got != c.want {
 			t.Errorf("%d %s: %q, want %q", c.status, c.details, got, c.want)
 		}
 	}
-	if got := denied(401, "jwt_authn_access_denied{Jwt_verification_fails}", "Jwt is expired"); got != "token: Jwt is expired" {
+	if got := denied(401, "jwt_authn_access_denied{Jwt_verification_fails}", "Jwt is expired", ""); got != "token: Jwt is expired" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// The client sends RST_STREAM, breaks the connection or the protocol, or takes
+// nothing until Envoy has had enough.
+func TestWhoDoesNotTakeTheAnswerIsDeniedAllTheSame(t *testing.T) {
+	for _, details := range []string{"http2.remote_reset", "downstream_remote_disconnect", "codec_error:http2.violation", "http2.local_reset", ""} {
+		for status, want := range map[uint32]string{401: "token: refused", 403: "rbac: refused", 404: "not open", 421: "misdirected", 503: "", 400: "", 0: ""} {
+			row := RequestRow{Type: TypeEnd, Status: status, Details: details, ResponseFlags: "DR", UpstreamAddress: "-"}
+			if got := row.Entry().Denied; got != want {
+				t.Errorf("%d %s: %q, want %q", status, details, got, want)
+			}
+			row.UpstreamAddress = "10.0.0.1:80"
+			if got := row.Entry().Denied; got != "" {
+				t.Errorf("%d %s of a backend: %q", status, details, got)
+			}
+		}
 	}
 }
 

@@ -219,8 +219,10 @@ func address(a *corev3.Address) string {
 }
 
 // denied names the lock at which a request ended, from Envoy's response code
-// details and the failure that jwt_authn leaves in the metadata.
-func denied(status uint32, details, jwtFailure string) string {
+// details and the failure that jwt_authn leaves in the metadata. A client that
+// resets the stream, or breaks the connection, before it has taken the answer has
+// Envoy replace the details: then the status says it, where no backend was asked.
+func denied(status uint32, details, jwtFailure, upstream string) string {
 	inBraces := func(open, end string) string {
 		_, s, _ := strings.Cut(details, open)
 		s, _, _ = strings.Cut(s, end)
@@ -237,9 +239,14 @@ func denied(status uint32, details, jwtFailure string) string {
 		return "not open"
 	case status == 421 && details == "direct_response":
 		return "misdirected"
+	case upstream != "":
+		return ""
 	}
-	return ""
+	return deniedWith[status]
 }
+
+// deniedWith are the locks whose answers nothing else of Envoy gives.
+var deniedWith = map[uint32]string{401: "token: refused", 403: "rbac: refused", 404: "not open", 421: "misdirected"}
 
 // responseFlags writes the flags as %RESPONSE_FLAGS% does.
 func responseFlags(f *dataaccesslogv3.ResponseFlags) string {

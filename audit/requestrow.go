@@ -79,7 +79,7 @@ func (row RequestRow) Entry() RequestEntry {
 	if r.UpstreamAddress != "" { // else the file names the cluster it would have been
 		r.UpstreamCluster = word(row.UpstreamCluster)
 	}
-	r.Denied = denied(r.Status, r.Details, row.JWTFailure)
+	r.Denied = denied(r.Status, r.Details, row.JWTFailure, r.UpstreamAddress)
 	r.Cut = endedBy(r.ResponseFlags)
 	if r.Opening == "" || r.Subject == "" && r.Denied != "" {
 		r.Path, r.Host = brief(r.Path), brief(r.Host)

@@ -72,11 +72,15 @@ func epochsOf(gateway string, cursors map[string]string) map[string]*epoch {
 		if id, ok := strings.CutPrefix(name, "forgot/"+gateway+" "); ok && err == nil {
 			of(id).forgot, of(id).saved = n, n
 		}
-	}
-	for id, e := range out {
-		l := &e.limited
-		l.told, l.all = parseNumbers(cursors["limited/"+gateway+" "+id]), parseNumbers(cursors["unlogged/"+gateway+" "+id])
-		l.saved, l.all.refused = l.all, 0 // Envoy counts these from the beginning
+		if id, ok := strings.CutPrefix(name, "limited/"+gateway+" "); ok {
+			of(id).limited.told = parseNumbers(text)
+		}
+		if id, ok := strings.CutPrefix(name, "unlogged/"+gateway+" "); ok {
+			l := &of(id).limited
+			l.all = parseNumbers(text)
+			l.all.refused = 0 // Envoy counts these from the beginning
+			l.saved = l.all
+		}
 	}
 	return out
 }

@@ -282,23 +282,25 @@ func (r *Recorder) undecided(row *spool.Row) bool {
 // record makes an entry of one line. It reports whether there is one: only then
 // is the line's place in the log.
 func (r *Recorder) record(g *gateway, l *line) bool {
-	cursors := map[string]string{"spool/" + g.name: l.Position}
 	row := l.Row
 	switch {
 	case row == nil:
-		r.addValue(audit.KindProblem, audit.Problem{V: 1, File: "spool of " + g.name, Reason: l.Problem + ": " + l.Raw}, cursors)
+		r.addValue(audit.KindProblem, audit.Problem{V: 1, File: "spool of " + g.name, Reason: l.Problem + ": " + l.Raw}, g.place(l.Position))
 		return true
 	case row.Type == spool.TypeConnection:
-		return r.connection(g, row, cursors)
+		return r.connection(g, row, l.Position)
 	}
 	row.Request.Gateway = g.name
 	switch {
 	case row.Type == spool.TypeOpen:
-		r.addValue(audit.KindRequest, row.Request, cursors)
+		if stranger(row.Request) && !g.strangers.take(time.Now()) {
+			return false // its end is counted
+		}
+		r.addValue(audit.KindRequest, row.Request, g.place(l.Position))
 	case l.again:
 		// The line is not lost: it says the same, and the log says that it came.
 		r.addValue(audit.KindProblem, audit.Problem{V: 1, File: "spool of " + g.name,
-			Reason: "the line of request " + row.Key + " came after its gRPC row was taken; it is in the log once"}, cursors)
+			Reason: "the line of request " + row.Key + " came after its gRPC row was taken; it is in the log once"}, g.place(l.Position))
 	case stranger(row.Request) && !g.strangers.take(time.Now()):
 		e := g.epoch(row.Epoch)
 		e.held--
@@ -306,13 +308,24 @@ func (r *Recorder) record(g *gateway, l *line) bool {
 		return false // the next entry moves the cursor
 	default:
 		g.epoch(row.Epoch).held--
-		r.take(g, row.Request, cursors)
+		r.take(g, row.Request, g.place(l.Position))
 	}
 	return true
 }
 
-// connection logs a connection that never became a request.
-func (r *Recorder) connection(g *gateway, row *spool.Row, cursors map[string]string) bool {
+// place is what the entry of a line says besides: that the log has the spool up to
+// there, and how much of that has no entry. One without the other would, after a
+// crash, count lines twice or not at all. So it is for an entry that is made now.
+func (g *gateway) place(position string) map[string]string {
+	cursors := map[string]string{"spool/" + g.name: position}
+	for _, e := range g.epochs {
+		e.limited.save(e, cursors)
+	}
+	return cursors
+}
+
+// connection logs a connection of which no request is in the spool.
+func (r *Recorder) connection(g *gateway, row *spool.Row, position string) bool {
 	id := talk(row.Epoch, row.Connection)
 	if g.talked[id] {
 		delete(g.talked, id)
@@ -324,19 +337,19 @@ func (r *Recorder) connection(g *gateway, row *spool.Row, cursors map[string]str
 	}
 	row.Closed.Gateway = g.name
 	row.Closed.Uncertain = row.Closed.Start.Before(r.began)
-	r.addValue(audit.KindConnection, row.Closed, cursors)
+	r.addValue(audit.KindConnection, row.Closed, g.place(position))
 	return true
 }
 
 func talk(epoch, connection string) string { return epoch + "/" + connection }
 
-// take numbers a request that ended and logs it.
+// take numbers a request that ended and logs it. One that came by gRPC has no
+// place in the spool, so none may be in cursors.
 func (r *Recorder) take(g *gateway, e *audit.RequestEntry, cursors map[string]string) {
 	ep := g.epoch(e.Epoch)
 	ep.count++
 	e.N = ep.count
 	cursors[ep.cursor("count")] = strconv.FormatUint(ep.count, 10)
-	ep.limited.save(ep, cursors)
 	if ep.forgot != ep.saved {
 		ep.saved = ep.forgot
 		cursors[ep.cursor("forgot")] = strconv.FormatUint(ep.forgot, 10)

@@ -10,8 +10,8 @@ import (
 const (
 	// tellLimitedEvery is how often the log says how many requests have no entry.
 	tellLimitedEvery = 5 * time.Second
-	// Refused requests without a good token, and connections without a request, have
-	// an entry each up to strangersBurst at once and strangersPerSecond from then on.
+	// Requests without a good token, and connections without a request in the spool,
+	// have an entry each up to strangersBurst at once and strangersPerSecond from then on.
 	// Beyond, they are counted: whoever floods the door must not fill the disk, for
 	// without its log the door closes.
 	strangersBurst     = 10_000
@@ -37,7 +37,7 @@ func parseNumbers(s string) (n numbers) {
 type limited struct {
 	all    numbers
 	told   numbers // in the log
-	saved  numbers // in a cursor
+	saved  numbers // in a cursor: what lines are without an entry
 	last   uint64  // Envoy's counter of refused requests, when it was read last
 	since  time.Time
 	toldAt time.Time
@@ -56,12 +56,13 @@ func (l *limited) count(n uint64, at time.Time) {
 	l.all.refused, l.last = max(l.all.refused+n-l.last, l.told.refused), n
 }
 
-// save has the next entry say what is counted, along with the place in the spool
-// up to which it is.
+// save has the next entry say how many lines have no entry: see gateway.place.
 func (l *limited) save(e *epoch, cursors map[string]string) {
-	if l.all != l.saved {
-		l.saved = l.all
-		cursors[e.cursor("unlogged")] = l.all.String()
+	now := l.all
+	now.refused = 0 // Envoy counts these
+	if now != l.saved {
+		l.saved = now
+		cursors[e.cursor("unlogged")] = now.String()
 	}
 }
 
@@ -77,13 +78,13 @@ func (r *Recorder) tellLimited(g *gateway, e *epoch, at time.Time, every time.Du
 	if at.Sub(l.toldAt) < every {
 		return
 	}
-	cursors := map[string]string{e.cursor("limited"): l.all.String()}
-	l.save(e, cursors)
+	cursors := map[string]string{}
 	if position := g.released; position != g.placed { // or the entry before says so
 		g.placed = position
-		cursors["spool/"+g.name] = position
+		cursors = g.place(position)
 		r.after = append(r.after, func() { r.committed(g, position) })
 	}
+	cursors[e.cursor("limited")] = l.all.String()
 	r.addValue(audit.KindLimited, audit.Limited{
 		V: 1, Gateway: g.name, Epoch: e.id, Refused: more.refused, Requests: more.requests, Connections: more.connections,
 		Since: l.since.UTC(), Until: at.UTC(),
@@ -112,9 +113,11 @@ func (s *strangers) take(now time.Time) bool {
 	return true
 }
 
-// stranger: it was refused, by us, and nobody is known to have asked.
+// stranger: nobody is known to have asked. Who was let in has an issuer. How it
+// ended is not looked at, for a client that resets its stream can change what
+// Envoy says of that.
 func stranger(e *audit.RequestEntry) bool {
-	return e.Subject == "" && e.Issuer == "" && e.UpstreamAddress == "" && (e.Denied != "" || e.Status == 400)
+	return e.Subject == "" && e.Issuer == "" && e.UpstreamAddress == ""
 }
 
 // less is a - b, and not below 0.

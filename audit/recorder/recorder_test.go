@@ -117,7 +117,11 @@ func (l *lines) Committed(p string) error {
 func (l *lines) put(rows ...*spool.Row) {
 	l.mu.Lock()
 	for _, row := range rows {
-		l.records = append(l.records, spool.Record{Row: row, Position: fmt.Sprint(len(l.records) + 1)})
+		rec := spool.Record{Row: row, Position: fmt.Sprint(len(l.records) + 1)}
+		if row == nil {
+			rec.Problem = "it is no row"
+		}
+		l.records = append(l.records, rec)
 	}
 	l.mu.Unlock()
 	select {
@@ -154,6 +158,7 @@ type lab struct {
 	lines   *lines
 	journal *audit.Journal
 	openErr error
+	broke   bool // strangers have used up their entries
 
 	mu       sync.Mutex
 	counters Counters
@@ -182,6 +187,9 @@ func (l *lab) start(recent []merkle.Entry) {
 	}
 	if l.Recorder, err = New(open, l.journal, Options{Log: quiet, Now: time.Now, OnChange: l.changed}); err != nil {
 		l.t.Fatal(err)
+	}
+	if l.broke {
+		l.left(0)
 	}
 	l.Attach(Source{Gateway: gw, Open: l.lines.open, Counters: func(context.Context) (Counters, error) {
 		l.mu.Lock()

@@ -88,11 +88,13 @@ func routeField(name string) string {
 // tells of requests whose line Envoy did not live to write, and is faster.
 func accessLogs() []*accessLog {
 	spool := spoolLog(requestRow)
-	spool.Filter = anyOf(notLimited(logType(dataaccesslogv3.AccessLogType_DownstreamEnd)), &accesslogv3.AccessLogFilter{
+	// Who does not take an answer keeps the stream open: of what the rate limit
+	// refused there is no such row either.
+	spool.Filter = notLimited(anyOf(logType(dataaccesslogv3.AccessLogType_DownstreamEnd), &accesslogv3.AccessLogFilter{
 		FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{AndFilter: &accesslogv3.AndFilter{Filters: []*accesslogv3.AccessLogFilter{
 			logType(dataaccesslogv3.AccessLogType_DownstreamPeriodic), lasted(accesslogv3.ComparisonFilter_LE, openUntil),
 		}}},
-	})
+	}))
 	live := grpcAccessLog()
 	live.Filter = notLimited(logType(dataaccesslogv3.AccessLogType_DownstreamEnd))
 	return []*accessLog{spool, live}

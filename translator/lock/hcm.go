@@ -146,22 +146,24 @@ func lua(code string) *luav3.Lua {
 // rule, with a stronger role, may stand: with ";", where many cut it off; with a
 // backslash; with an escaped one of ; ? # % ., where those that decode first see
 // a separator, another escape or a dot segment; with an escaped control byte, at
-// which some end it; with the first byte of an overlong UTF-8 sequence, which
-// some decode to "/"; and with an escape that is none. A host with "%" is
+// which some end it; with the beginning of an overlong UTF-8 sequence of two to six
+// bytes, which some decode to "/"; and with an escape that is none. A host with "%" is
 // refused too: some would decode it to the host of another route.
 //
 // jwt_authn would find "Bearer TOKEN" anywhere in the header, also in the second
 // of two: whoever judges the first one in front of us would see somebody else.
 func luaRequest(chain string) string {
 	return `local bad = {["3b"]=1, ["3f"]=1, ["23"]=1, ["25"]=1, ["2e"]=1, ["2f"]=1, ["5c"]=1, ["7f"]=1, ["c0"]=1, ["c1"]=1}
+local overlong = {["e0"]="^%%[89]", ["f0"]="^%%8", ["f8"]="^%%8", ["fc"]="^%%8"}
 local function ambiguous(path)
   if path:find("[;\\#%c]") then
     return true
   end
   local at = path:find("%", 1, true)
   while at do
-    local hex = path:match("^%x%x", at + 1)
-    if not hex or bad[hex:lower()] or hex:find("^[01]") then
+    local hex = (path:match("^%x%x", at + 1) or "00"):lower()
+    local second = overlong[hex]
+    if bad[hex] or hex:find("^[01]") or second and path:find(second, at + 3) then
       return true
     end
     at = path:find("%", at + 3, true)

@@ -25,14 +25,15 @@ const LimitStat = "limit"
 // Rate is a token bucket: so many at once, and so many a second from then on.
 type Rate struct{ PerSecond, Burst uint32 }
 
-// Limits are how many requests are looked at; others are answered with 429. A
+// Limits are how many requests of one listener are looked at; others are answered
+// with 429. Each filter chain has buckets of its own. A
 // request with a token is not counted where those without are, so that a flood
 // of these does not keep it out. Whether the token is good is not known here.
 type Limits struct {
 	// WithToken and WithoutToken count for each client address: of IPv6, for its
 	// first 64 bits.
 	WithToken, WithoutToken Rate
-	// AllWithoutToken counts for all clients together.
+	// AllWithoutToken counts for all clients of the listener together.
 	AllWithoutToken Rate
 }
 

@@ -7,14 +7,15 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// limitedDetails are Envoy's response code details of a request that its rate
-// limit refused.
-const limitedDetails = "local_rate_limited"
+// limitedFlag is the bit of RL among Envoy's response flags, which its filters of
+// rate limits set and nothing else does.
+const limitedFlag = "2048"
 
 // notLimited leaves out what the rate limit refused: of these the log has the
-// number, or a flood would fill its disk. Neither their status nor their flags can
-// be asked for (a backend may answer 429, and gRPC gets a 200), but their details
-// can. Of a request with a verified token that is not asked: it was let through.
+// number, or a flood would fill its disk. The flag is what stays. The status can
+// be a backend's too, and is 200 to gRPC; the details are replaced when the client
+// resets the stream or leaves before it has taken the answer. Of a request with a
+// verified token the flag is not asked: it was let through.
 func notLimited(also *accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter {
 	verified := &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_MetadataFilter{MetadataFilter: &accesslogv3.MetadataFilter{
 		Matcher: &matcherv3.MetadataMatcher{
@@ -27,9 +28,8 @@ func notLimited(also *accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter 
 	notRefused := &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{ExtensionFilter: &accesslogv3.ExtensionFilter{
 		Name: "envoy.access_loggers.extension_filters.cel",
 		ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{TypedConfig: toAny(&celv3.ExpressionFilter{
-			// An error would count as no: without details there was no answer, and that is
-			// to be logged.
-			Expression: "!has(response.code_details) || response.code_details != '" + limitedDetails + "'",
+			// An error would count as no, and who is not refused is to be logged.
+			Expression: "!has(response.flags) || response.flags / " + limitedFlag + " % 2 == 0",
 		})},
 	}}}
 	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{AndFilter: &accesslogv3.AndFilter{
