@@ -9,11 +9,16 @@
 // A revision is written whole, under a name of its own, and made durable; then the
 // link is renamed over the old one. Whoever reads DIR has the old revision or the
 // new one, never half, whenever the power goes. The same objects give the same
-// DIGEST, and then nothing is written. The revision before is kept until the next,
-// for a reader that is still in it.
+// DIGEST, and then nothing is written, unless somebody changed what is there: then
+// they are written anew, under .export-DIGEST-2. The revision before is kept until
+// the next, for a reader that is still in it.
+//
+// A name that ends in .tmp is of something that is not yet, or no longer, whole.
+// The next export removes what an interrupted one left of it.
 package export
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
@@ -32,9 +37,16 @@ import (
 // Link is the name, in the directory, of what serve reads.
 const Link = "manifests"
 
-const prefix = ".export-"
+const (
+	prefix = ".export-"
+	// unfinished ends the name of what nobody may read.
+	unfinished = ".tmp"
+)
 
-var errInUse = errors.New("another export writes it now: wait for that one")
+var (
+	errInUse   = errors.New("another export writes it now: wait for that one")
+	errDiffers = errors.New("another file")
+)
 
 // file of a revision.
 type file struct {
@@ -57,17 +69,23 @@ func Write(dir string, objects []source.Object) (changed bool, err error) {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	revision := prefix + digest(files)
+	if err := removeUnfinished(dir); err != nil {
+		return false, err
+	}
 	link := filepath.Join(dir, Link)
 	before, err := os.Readlink(link)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("export directory %s: %w", dir, err)
 	}
-	if before == revision {
+	name := prefix + digest(files)
+	if (before == name || strings.HasPrefix(before, name+"-")) && holds(filepath.Join(dir, before), files) {
 		return false, nil
 	}
-	if err := writeRevision(filepath.Join(dir, revision), files); err != nil {
-		return false, fmt.Errorf("export to %s: %w", dir, err)
+	revision, there := nameFor(dir, name, files)
+	if !there {
+		if err := writeRevision(dir, revision, files); err != nil {
+			return false, fmt.Errorf("export to %s: %w", dir, err)
+		}
 	}
 	if err := swap(link, revision); err != nil {
 		return false, fmt.Errorf("export to %s: %w", dir, err)
@@ -122,16 +140,54 @@ func ours(dir string) error {
 	return nil
 }
 
-// writeRevision writes all files, durably, below a name that nobody reads yet. A
-// revision that has its name already is whole, and is that of these files.
-func writeRevision(dir string, files []file) error {
-	if _, err := os.Stat(dir); err == nil {
+// nameFor finds a name for the revision of these files, and whether it is there. A
+// name alone proves nothing: what bears it may have been edited since.
+func nameFor(dir, name string, files []file) (revision string, there bool) {
+	revision = name
+	for n := 2; ; n++ {
+		path := filepath.Join(dir, revision)
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			return revision, false
+		}
+		if holds(path, files) {
+			return revision, true
+		}
+		revision = fmt.Sprintf("%s-%d", name, n)
+	}
+}
+
+// holds reports whether these files are below dir, and no others.
+func holds(dir string, files []file) bool {
+	missing := make(map[string][]byte, len(files))
+	for _, f := range files {
+		missing[f.path] = f.data
+	}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		want, there := missing[name]
+		if !there || !e.Type().IsRegular() {
+			return errDiffers
+		}
+		data, err := os.ReadFile(path)
+		if err != nil || !bytes.Equal(data, want) {
+			return errDiffers
+		}
+		delete(missing, name)
 		return nil
-	}
-	tmp := dir + ".tmp"
-	if err := os.RemoveAll(tmp); err != nil {
-		return err
-	}
+	})
+	// What cannot be read is as good as another: a revision that can is written.
+	return err == nil && len(missing) == 0
+}
+
+// writeRevision writes all files, durably, below a name that nobody reads yet.
+func writeRevision(dir, revision string, files []file) error {
+	tmp := filepath.Join(dir, revision+unfinished)
 	if err := os.Mkdir(tmp, 0o700); err != nil {
 		return err
 	}
@@ -156,7 +212,10 @@ func writeRevision(dir string, files []file) error {
 	if err := durable.SyncDir(tmp); err != nil {
 		return err
 	}
-	return os.Rename(tmp, dir)
+	if err := os.Rename(tmp, filepath.Join(dir, revision)); err != nil {
+		return err
+	}
+	return durable.SyncDir(dir)
 }
 
 func writeFile(path string, data []byte) error {
@@ -173,10 +232,7 @@ func writeFile(path string, data []byte) error {
 
 // swap points the link at another revision, in one step.
 func swap(link, revision string) error {
-	tmp := filepath.Join(filepath.Dir(link), prefix+"link")
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
+	tmp := filepath.Join(filepath.Dir(link), prefix+"link"+unfinished)
 	if err := os.Symlink(revision, tmp); err != nil {
 		return err
 	}
@@ -186,17 +242,43 @@ func swap(link, revision string) error {
 	return durable.SyncDir(filepath.Dir(link))
 }
 
-// removeOthers removes all revisions but these.
+// removeAll is replaced by a test, by one that is interrupted.
+var removeAll = os.RemoveAll
+
+// removeOthers removes all revisions but these. Each loses its name first, for
+// good: what a removal that is interrupted leaves must not be taken for a revision.
 func removeOthers(dir string, keep ...string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("export directory: %w", err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), prefix) && !slices.Contains(keep, e.Name()) {
-			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-				return fmt.Errorf("export directory: an old revision: %w", err)
-			}
+		if !strings.HasPrefix(e.Name(), prefix) || slices.Contains(keep, e.Name()) {
+			continue
+		}
+		old := filepath.Join(dir, e.Name())
+		if err := os.Rename(old, old+unfinished); err != nil {
+			return fmt.Errorf("export directory: an old revision: %w", err)
+		}
+	}
+	if err := durable.SyncDir(dir); err != nil {
+		return fmt.Errorf("export directory: %w", err)
+	}
+	return removeUnfinished(dir)
+}
+
+// removeUnfinished removes what is not whole.
+func removeUnfinished(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("export directory: %w", err)
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), prefix) || !strings.HasSuffix(e.Name(), unfinished) {
+			continue
+		}
+		if err := removeAll(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("export directory: what is left of an old revision: %w", err)
 		}
 	}
 	return nil

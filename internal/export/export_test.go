@@ -115,7 +115,7 @@ func TestWhatACrashLeftIsNoObstacle(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(half, "x.yaml"), []byte("kind: Nonsense"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink("nowhere", filepath.Join(dir, prefix+"link")); err != nil {
+	if err := os.Symlink("nowhere", filepath.Join(dir, prefix+"link.tmp")); err != nil {
 		t.Fatal(err)
 	}
 	write(t, dir, set)
@@ -126,6 +126,102 @@ func TestWhatACrashLeftIsNoObstacle(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 2 {
 		t.Errorf("want the link and one revision, got %v (%v)", entries, err)
+	}
+}
+
+// linked is what dir/manifests leads to.
+func linked(t *testing.T, dir string) string {
+	t.Helper()
+	to, err := os.Readlink(filepath.Join(dir, Link))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, to)
+}
+
+func TestARemovalThatWasInterruptedLeavesNothingThatPassesForARevision(t *testing.T) {
+	dir := t.TempDir()
+	a, b, c := source.Load(repo), source.Load(filepath.Join(repo, "policy.yaml")), source.Load(filepath.Join(repo, "gateway.yaml"))
+	write(t, dir, a)
+	first := linked(t, dir)
+	write(t, dir, b)
+	powerCut := errors.New("the power went")
+	removeAll = func(path string) error {
+		if err := os.RemoveAll(filepath.Join(path, "httproute")); err != nil {
+			return err
+		}
+		return powerCut
+	}
+	t.Cleanup(func() { removeAll = os.RemoveAll })
+	if _, err := Write(dir, c.Objects()); !errors.Is(err, powerCut) {
+		t.Fatalf("error %v", err)
+	}
+	removeAll = os.RemoveAll
+	if _, err := os.Stat(first); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("half a revision still has its name: %v", err)
+	}
+	write(t, dir, a)
+	if back := source.Load(dir); len(back.Origins) != len(a.Origins) {
+		t.Errorf("%d objects of %d", len(back.Origins), len(a.Origins))
+	}
+	left, err := filepath.Glob(filepath.Join(dir, prefix+"*.tmp"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("left over: %v (%v)", left, err)
+	}
+}
+
+func TestWhatAnInterruptedExportLeftIsRemovedAlsoIfNothingChanged(t *testing.T) {
+	dir := t.TempDir()
+	set := source.Load(repo)
+	write(t, dir, set)
+	left := filepath.Join(dir, prefix+"old.tmp")
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if write(t, dir, set) {
+		t.Error("the same objects were written again")
+	}
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+}
+
+func TestWhatWasChangedInARevisionIsWrittenAnew(t *testing.T) {
+	stray := []byte("apiVersion: v1\nkind: Namespace\nmetadata: {name: stray}\n")
+	policyOf := func(r string) string { return filepath.Join(r, "emergencypolicy", "emergency.yaml") }
+	for name, change := range map[string]func(revision string) error{
+		"a file added":   func(r string) error { return os.WriteFile(filepath.Join(r, "namespace", "stray.yaml"), stray, 0o600) },
+		"one at the top": func(r string) error { return os.WriteFile(filepath.Join(r, "stray.yaml"), stray, 0o600) },
+		"a file edited":  func(r string) error { return os.WriteFile(policyOf(r), stray, 0o600) },
+		"a file removed": func(r string) error { return os.Remove(policyOf(r)) },
+		"a file made a link": func(r string) error {
+			elsewhere := filepath.Join(r, "..", "..", "policy.yaml")
+			return errors.Join(os.Rename(policyOf(r), elsewhere), os.Symlink(elsewhere, policyOf(r)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "copy")
+			set := source.Load(repo)
+			write(t, dir, set)
+			for range 3 { // and again, in what was written anew
+				before := linked(t, dir)
+				if err := change(before); err != nil {
+					t.Fatal(err)
+				}
+				if !write(t, dir, set) {
+					t.Error("nothing was written")
+				}
+				if now := linked(t, dir); now == before {
+					t.Error("a reader would see it half: it has the same name")
+				}
+				if a, b := rendered(t, set), rendered(t, source.Load(dir)); !bytes.Equal(a, b) {
+					t.Error("another render")
+				}
+				if write(t, dir, set) {
+					t.Error("the same objects were written again")
+				}
+			}
+		})
 	}
 }
 
