@@ -58,7 +58,7 @@ var _ = Describe("On the wire", Ordered, ContinueOnFailure, func() {
 	agree := func(target string) (served bool) {
 		GinkgoHelper()
 		name := shared.Unique()
-		replies := shared.Bytes(testbed.Lines("GET "+target+" HTTP/1.1", "Host: "+host, "Authorization: Bearer "+good, "X-Case: "+name, "Connection: close"), patience)
+		replies := shared.Bytes(testbed.Lines("GET "+target+" HTTP/1.1", "Host: "+host, "Authorization: Bearer "+good, "X-Case: "+name, "Connection: close"), 10*time.Second)
 		seen := wire.Seen(name)
 		if len(replies) > 0 && replies[0].Status == 200 {
 			Expect(seen).To(HaveLen(1), "%q: the backend got it %d times", target, len(seen))
