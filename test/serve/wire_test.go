@@ -391,7 +391,7 @@ var _ = Describe("On the wire", Ordered, ContinueOnFailure, func() {
 			}()
 			var err error
 			n := 0
-			for ; n < 200_000 && err == nil; n++ {
+			for ; n < 2_000_000 && err == nil; n++ { // so many that no buffer takes them all
 				err = flood(f, n)
 			}
 			Expect(err).To(HaveOccurred(), "%s: %d frames, and the connection is still there", what, n)
