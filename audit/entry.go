@@ -21,7 +21,7 @@ const (
 	KindProblem    = "problem"    // something is wrong: a Problem
 	KindGap        = "gap"        // entries were lost: a Gap
 	KindLimited    = "limited"    // requests were refused by the rate limit: a Limited
-	KindConnection = "connection" // a connection that never became a request: a ConnectionEntry
+	KindConnection = "connection" // a connection of which no request is logged: a ConnectionEntry
 
 	// kindJournal is the first line of control.jsonl. It is ours alone.
 	kindJournal = "journal"
@@ -69,8 +69,9 @@ type Limited struct {
 	V       int    `json:"v"` // 1
 	Gateway string `json:"gateway"`
 	Epoch   string `json:"epoch"`
-	// Refused by the rate limit; requests that were refused at a lock and had no good
-	// token; and connections on which no request was made: all since the entry before.
+	// Refused by the rate limit; requests that had no good token; and connections of
+	// which no request is logged (those over the rate limit are not): all since the
+	// entry before.
 	Refused     uint64    `json:"refused,omitempty"`
 	Requests    uint64    `json:"requests,omitempty"`
 	Connections uint64    `json:"connections,omitempty"`

@@ -69,7 +69,7 @@ type EmergencyPolicySpec struct {
 	// +kubebuilder:default={}
 	Scope Scope `json:"scope,omitzero"`
 
-	// Requests bounds how many requests clients may make, so that a flood neither
+	// Requests bounds how many requests clients may make of one listener, so that a flood neither
 	// keeps others out nor fills the audit log.
 	//
 	// +optional
@@ -399,9 +399,9 @@ type Scope struct {
 	MaxRules *int32 `json:"maxRules,omitempty"`
 }
 
-// Requests bounds how many requests clients may make of each Gateway. What is
-// above is answered with 429 and Retry-After, reaches nothing, and is in the audit
-// log as a number. A request counts as one with a token by its Authorization
+// Requests bounds how many requests clients may make of one listener: each counts
+// for itself. What is above is answered with 429 and Retry-After, reaches nothing,
+// and is in the audit log as a number. A request counts as one with a token by its Authorization
 // header; whether the token is good is seen later.
 //
 // A change takes effect at once, cuts no stream and begins to count anew.
@@ -419,7 +419,8 @@ type Requests struct {
 	// +optional
 	// +kubebuilder:default={perSecond: 10, burst: 100}
 	WithoutToken *Rate `json:"withoutToken,omitempty"`
-	// AllWithoutToken is for all clients together, for requests without a token.
+	// AllWithoutToken is for all clients of a listener together, for requests
+	// without a token.
 	// Default 200 a second, bursts of 1000.
 	//
 	// +optional

@@ -133,7 +133,7 @@ func requestMessage(r audit.RequestEntry) string {
 }
 
 func tellConnection(c audit.ConnectionEntry) telling {
-	t := telling{event: "without request", who: "somebody"}
+	t := telling{event: "without a logged request", who: "somebody"}
 	if c.ClientAddress != "" {
 		t.who += " from " + c.ClientAddress
 	}
@@ -208,7 +208,7 @@ func tellLimited(l audit.Limited) telling {
 	for _, x := range []struct {
 		n    uint64
 		text string
-	}{{l.Refused, "over the rate limit"}, {l.Requests, "without a good token"}, {l.Connections, "connections without a request"}} {
+	}{{l.Refused, "over the rate limit"}, {l.Requests, "without a good token"}, {l.Connections, "connections without a logged request"}} {
 		if x.n > 0 {
 			what = append(what, fmt.Sprintf("%d %s", x.n, x.text))
 		}

@@ -13,6 +13,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"golang.org/x/net/http2"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/test/testbed"
@@ -74,6 +75,40 @@ var _ = Describe("A flood", Ordered, func() {
 		return time.Now()
 	}
 
+	It("that takes no answer and resets its streams is a number too, and who tries tokens is seen", func() {
+		f := w.H2Frames()
+		Expect(f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})).To(Succeed()) // no room for a body
+		answers, id := map[int]uint64{}, uint32(1)
+		ask := func(path string) int {
+			id += 2
+			Expect(f.Request(id, true, testbed.Field{Name: ":method", Value: "GET"}, testbed.Field{Name: ":scheme", Value: "https"},
+				testbed.Field{Name: ":authority", Value: host}, testbed.Field{Name: ":path", Value: path})).To(Succeed())
+			status := f.Status(id, 2*time.Second)
+			answers[status]++
+			return status
+		}
+		for range 200 {
+			ask("/api/reset")
+			Expect(f.WriteRSTStream(id, http2.ErrCodeCancel)).To(Succeed())
+		}
+		Expect(answers).To(And(HaveLen(2), HaveKey(429)))
+		reset := answers[401]
+		Expect(ask("/api/left")).To(Equal(429))
+		Eventually(ask, "2s", "20ms").WithArguments("/api/left").Should(Equal(401))
+		f.Close()
+		left := func() []audit.RequestEntry { return w.Logged(audit.TypeEnd, "/api/left")["/api/left"] }
+		Eventually(func() int { return len(left()) }).Should(Equal(1))
+
+		Eventually(func() uint64 { return refusedByLimit(w) }, "15s", "50ms").Should(Equal(answers[429]))
+		denied := append(w.Logged(audit.TypeEnd, "/api/reset")["/api/reset"], left()...)
+		Expect(denied).To(HaveLen(int(reset) + 1))
+		for _, e := range denied {
+			Expect(e.Denied).To(Equal("token: refused"), "%+v", e)
+			Expect(e.ResponseFlags).To(BeElementOf("DR", "DC"))
+		}
+		Expect(w.Entries(audit.KindProblem)).To(BeEmpty())
+	})
+
 	It("of connections is refused over the limit, and what is open goes on and is closed as ever", func() {
 		for i := range connections {
 			conn := dial()
@@ -108,7 +143,7 @@ var _ = Describe("A flood", Ordered, func() {
 	})
 
 	It("without a token is refused, does not count against those who have one, and is a number in the log", func() {
-		answers := map[int]uint64{}
+		answers, before := map[int]uint64{}, refusedByLimit(w)
 		var mu sync.Mutex
 		var all sync.WaitGroup
 		stop := make(chan struct{})
@@ -148,7 +183,7 @@ var _ = Describe("A flood", Ordered, func() {
 		Expect(answers[401]).To(BeNumerically("<", 50+10*15+1), "at most the burst and the rate for as long as it took")
 		Expect(retry).To(MatchRegexp(`^[1-9]$`))
 		Eventually(func() uint64 { return uint64(len(w.Logged(audit.TypeEnd, "/api/flood")["/api/flood"])) }).Should(Equal(answers[401]))
-		Eventually(func() uint64 { return refusedByLimit(w) }, "15s", "50ms").Should(Equal(answers[429]))
+		Eventually(func() uint64 { return refusedByLimit(w) }, "15s", "50ms").Should(Equal(before + answers[429]))
 		Expect(len(w.Logged(audit.TypeEnd, "/api/known")["/api/known"])).To(Equal(len(known)))
 		out, err := w.Run("audit", "list", "--kind", "limited")
 		Expect(err).NotTo(HaveOccurred(), out)

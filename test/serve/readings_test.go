@@ -3,6 +3,7 @@
 package serve
 
 import (
+	"bytes"
 	"path"
 	"strings"
 )
@@ -40,9 +41,7 @@ var readers = []func(string) string{
 		return clean
 	},
 	func(p string) string { return strings.ReplaceAll(p, `\`, "/") },
-	func(p string) string {
-		return strings.NewReplacer("\xc0\xae", ".", "\xc0\xaf", "/", "\xc1\x9c", "/").Replace(p)
-	},
+	overlong.Replace,
 	until(";"), until("?"), until("#"), until("\x00"), until("\r"), until("\n"),
 	// Path parameters of each segment, RFC 3986 section 3.3.
 	func(p string) string {
@@ -61,6 +60,21 @@ var readers = []func(string) string{
 		return p
 	},
 }
+
+// overlong decodes as old decoders of UTF-8 do: what would do with one byte may
+// have two to six.
+var overlong = func() *strings.Replacer {
+	var pairs []string
+	for _, c := range []byte(`./\;?#%`) {
+		last := 0x80 | c&0x3f
+		pairs = append(pairs, string([]byte{0xc0 | c>>6, last}), string(c))
+		for n, lead := range []byte{0xe0, 0xf0, 0xf8, 0xfc} {
+			long := append([]byte{lead}, bytes.Repeat([]byte{0x80}, n)...)
+			pairs = append(pairs, string(append(long, 0x80|c>>6, last)), string(c))
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}()
 
 func until(end string) func(string) string {
 	return func(p string) string {

@@ -126,6 +126,14 @@ var _ = Describe("On the wire", Ordered, ContinueOnFailure, func() {
 		Entry("an overlong dot", "/api/%c0%ae%c0%ae/admin", false),
 		Entry("an overlong slash", "/api/..%C0%AFadmin", false),
 		Entry("an overlong backslash", "/api/..%c1%9cadmin", false),
+		Entry("an overlong slash of three bytes", "/api/..%e0%80%afadmin", false),
+		Entry("an overlong backslash of three bytes", "/api/..%E0%81%9Cadmin", false),
+		Entry("an overlong slash of four bytes", "/api/..%F0%80%80%AFadmin", false),
+		Entry("an overlong slash of five bytes", "/api/..%f8%80%80%80%afadmin", false),
+		Entry("an overlong slash of six bytes", "/api/..%fc%80%80%80%80%afadmin", false),
+		Entry("an overlong slash, partly escaped", "/api/..%e0\x80\xafadmin", false),
+		Entry("three bytes that must be", "/api/%E0%A4%85%e0%b8%81", true),
+		Entry("four bytes that must be", "/api/%F0%9F%94%A5", true),
 		Entry("absolute, of this host", "http://"+host+"/api/x", true),
 		Entry("absolute, another path", "http://"+host+"/admin", false),
 		Entry("absolute, dots", "http://"+host+"/api/../admin", false),
@@ -145,7 +153,7 @@ var _ = Describe("On the wire", Ordered, ContinueOnFailure, func() {
 	It("sees the path that the backend will see, whatever it is made of", func() {
 		pieces := []string{
 			"/", "/", "/", "//", ".", "..", "/..", "/../", "%2e", "%2E%2e", "%2f", "%5c", `\`, ";", ";x=1", "%3b", "%3f", "%23", "#", "?", "%00", "%", "%25",
-			"%252e", "%c0%af", "%0a", "%20", "%7E", "%61", "\t", "\x80", "a", "api", "/api", "/api/", "admin", "/admin", "exact", "/exact", "x", "http://" + host, ":", "@", "*", "&", "+",
+			"%252e", "%c0%af", "%e0%80%af", "%F0%80%80%AF", "%0a", "%20", "%7E", "%61", "\t", "\x80", "a", "api", "/api", "/api/", "admin", "/admin", "exact", "/exact", "x", "http://" + host, ":", "@", "*", "&", "+",
 		}
 		seed := uint64(time.Now().UnixNano())
 		random, served := rand.New(rand.NewPCG(seed, 0)), 0
@@ -341,6 +349,9 @@ var _ = Describe("On the wire", Ordered, ContinueOnFailure, func() {
 		Entry("two Content-Lengths", false, with(field("content-length", "0"), field("content-length", "5"))),
 		Entry("CONNECT", false, with(field(":method", "CONNECT"))),
 		Entry("an escaped slash", false, with(field(":path", "/api/..%2fadmin"))),
+		Entry("an overlong slash", false, with(field(":path", "/api/..%e0%80%afadmin"))),
+		Entry("an overlong slash, not escaped", false, with(field(":path", "/api/..\xe0\x80\xafadmin"))),
+		Entry("an overlong slash, partly escaped", false, with(field(":path", "/api/..%e0\x80\xafadmin"))),
 		Entry("two dots", false, with(field(":path", "/api/../admin"))),
 	)
 
@@ -380,7 +391,7 @@ var _ = Describe("On the wire", Ordered, ContinueOnFailure, func() {
 			}()
 			var err error
 			n := 0
-			for ; n < 200_000 && err == nil; n++ {
+			for ; n < 2_000_000 && err == nil; n++ { // so many that no buffer takes them all
 				err = flood(f, n)
 			}
 			Expect(err).To(HaveOccurred(), "%s: %d frames, and the connection is still there", what, n)

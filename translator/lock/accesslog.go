@@ -88,13 +88,12 @@ func routeField(name string) string {
 // tells of requests whose line Envoy did not live to write, and is faster.
 func accessLogs() []*accessLog {
 	spool := spoolLog(requestRow)
-	// Who does not take an answer keeps the stream open: of what the rate limit
-	// refused there is no such row either.
-	spool.Filter = notLimited(anyOf(logType(dataaccesslogv3.AccessLogType_DownstreamEnd), &accesslogv3.AccessLogFilter{
+	spool.Filter = anyOf(notLimited(logType(dataaccesslogv3.AccessLogType_DownstreamEnd)), &accesslogv3.AccessLogFilter{
 		FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{AndFilter: &accesslogv3.AndFilter{Filters: []*accesslogv3.AccessLogFilter{
+			// It comes of what is not answered only.
 			logType(dataaccesslogv3.AccessLogType_DownstreamPeriodic), lasted(accesslogv3.ComparisonFilter_LE, openUntil),
 		}}},
-	}))
+	})
 	live := grpcAccessLog()
 	live.Filter = notLimited(logType(dataaccesslogv3.AccessLogType_DownstreamEnd))
 	return []*accessLog{spool, live}
@@ -104,8 +103,9 @@ func accessLogOptions() *hcmv3.HttpConnectionManager_HcmAccessLogOptions {
 	return &hcmv3.HttpConnectionManager_HcmAccessLogOptions{AccessLogFlushInterval: durationpb.New(openAfter)}
 }
 
-// connectionLogs of a listener: of a connection that never became a request,
-// such as a failed handshake, no HTTP log knows.
+// connectionLogs of a listener: of a connection that never became a request, such
+// as a failed handshake, no HTTP log knows, and of what is over the rate limit
+// neither.
 func connectionLogs() []*accessLog { return []*accessLog{spoolLog(connectionRow)} }
 
 func spoolLog(row map[string]string) *accessLog {
