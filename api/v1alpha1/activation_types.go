@@ -47,7 +47,13 @@ type ActivationList struct {
 // +kubebuilder:validation:XValidation:rule="self.targetRefs == oldSelf.targetRefs && self.role == oldSelf.role && self.reason == oldSelf.reason && has(self.incident) == has(oldSelf.incident) && (!has(self.incident) || self.incident == oldSelf.incident) && has(self.duration) == has(oldSelf.duration) && (!has(self.duration) || self.duration == oldSelf.duration) && has(self.notAfter) == has(oldSelf.notAfter) && (!has(self.notAfter) || self.notAfter == oldSelf.notAfter) && (has(self.drill) && self.drill) == (has(oldSelf.drill) && oldSelf.drill)",message="an Activation cannot be changed, only revoked (spec.revoked: true): make a new one under a new name"
 // +kubebuilder:validation:XValidation:rule="!(has(oldSelf.revoked) && oldSelf.revoked) || (has(self.revoked) && self.revoked)",message="revocation is final: make a new Activation under a new name"
 type ActivationSpec struct {
-	// TargetRefs name the routes to open, in the Activation's own namespace.
+	// TargetRefs name the routes to open, in the Activation's own namespace. Each
+	// opens by itself, in this order. One that may not be opened (HeldByAnotherRole,
+	// a limit, the role) makes the whole Activation Refused, for good, if none was
+	// opened before it. Else the others stay open and it waits: it opens later,
+	// until the same deadline, once nothing is against it any more, such as when
+	// the Activation that held its route ends. Nobody is asked again: revoke the
+	// Activation if that is no longer wanted.
 	//
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1

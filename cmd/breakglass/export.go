@@ -1,16 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/breakglass-gateway/breakglass-gateway/internal/disclose"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/export"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 )
@@ -32,7 +31,8 @@ new, empty, or made by an earlier export.
 
 Activations are left out: what is open here must not open there, too. Secrets never
 cross the control socket; they are read again from the files that serve read them
-from, and written 0600. --without-secrets leaves them out.`
+from, and written 0600. One that is not there as serve has it in use, because it was
+edited since or is broken, is an error. --without-secrets leaves Secrets out.`
 
 func newExportCommand() *cobra.Command {
 	o := &exportOptions{}
@@ -119,10 +119,10 @@ func (o *exportOptions) objects(l *loaded) (objects []source.Object, left string
 				secrets++
 				continue
 			}
-			if l.client != nil {
-				if obj.Object, err = secretFromFile(l.dir, obj); err != nil {
-					return nil, "", err
-				}
+		}
+		if l.told[obj.Key].Withheld {
+			if obj.Object, err = fromFile(l, obj); err != nil {
+				return nil, "", err
 			}
 		}
 		objects = append(objects, obj)
@@ -140,19 +140,26 @@ func (o *exportOptions) objects(l *loaded) (objects []source.Object, left string
 	return slices.Clip(objects), left, nil
 }
 
-// secretFromFile reads a Secret where serve read it, as the one who exports: the
-// socket has told of it no more than its certificate.
-func secretFromFile(dir string, obj source.Object) (*corev1.Secret, error) {
-	path := filepath.Join(dir, obj.Origin.File)
-	told := "read it as the user that may, or export with --without-secrets"
-	key := types.NamespacedName{Namespace: obj.Key.Namespace, Name: obj.Key.Name}
-	sec := source.Load(path).Secrets[key]
-	if sec == nil {
-		return nil, fmt.Errorf("%s cannot be read from %s, where serve read it: %s", obj.Key, path, told)
+// fromFile reads an object where serve read it, as the one who exports: there is
+// more in it than the socket has told.
+func fromFile(l *loaded, obj source.Object) (runtime.Object, error) {
+	path := filepath.Join(l.dir, obj.Origin.File)
+	whole := source.Load(path).Object(obj.Key)
+	if whole == nil {
+		remedy := "read it as the user that may"
+		if obj.Key.Kind == "Secret" {
+			remedy += ", or export with --without-secrets"
+		}
+		return nil, fmt.Errorf("%s cannot be read from %s, where serve read it: %s", obj.Key, path, remedy)
 	}
-	public, ok := obj.Object.(*corev1.Secret)
-	if ok && !bytes.Equal(public.Data[corev1.TLSCertKey], sec.Data[corev1.TLSCertKey]) {
-		return nil, fmt.Errorf("%s in %s is not the one that serve has in use: export again once serve has read it", obj.Key, path)
+	o := whole.(runtime.Object) // all kinds are
+	now, err := disclose.Object(o, l.set.Policies)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", obj.Key, err)
 	}
-	return sec, nil
+	inUse := l.told[obj.Key]
+	if !now.Is(disclose.Told{Manifest: inUse.Manifest, Data: inUse.Data}) {
+		return nil, fmt.Errorf("%s in %s is not the one that serve has in use: export again once serve has read it; breakglass status says whether something is wrong with it", obj.Key, path)
+	}
+	return o, nil
 }

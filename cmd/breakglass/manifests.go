@@ -54,6 +54,8 @@ type loaded struct {
 	dir string
 	// client of the serve that they came from. Nil: it was a directory.
 	client *control.Client
+	// told is what that serve said of each.
+	told map[source.ObjectKey]control.Object
 }
 
 func (m *manifests) load(cmd *cobra.Command) (*loaded, error) {
@@ -70,7 +72,7 @@ func (m *manifests) load(cmd *cobra.Command) (*loaded, error) {
 	objects, err := client.Objects(cmd.Context())
 	if err == nil {
 		l.dir = objects.ConfigDir
-		l.set, err = setOf(objects)
+		l.set, l.told, err = setOf(objects)
 	}
 	if err != nil {
 		client.Close()
@@ -93,16 +95,18 @@ func loadDir(dir string) (*loaded, error) {
 	return &loaded{set: set}, nil
 }
 
-func setOf(in *control.Objects) (*source.Set, error) {
+func setOf(in *control.Objects) (*source.Set, map[source.ObjectKey]control.Object, error) {
 	objects := make([]source.Object, 0, len(in.Items))
+	told := make(map[source.ObjectKey]control.Object, len(in.Items))
 	for _, item := range in.Items {
 		key, obj, err := source.FromManifest(item.Manifest)
 		if err != nil {
-			return nil, fmt.Errorf("the running serve sent a manifest that is not understood: %w", err)
+			return nil, nil, fmt.Errorf("the running serve sent a manifest that is not understood: %w", err)
 		}
 		objects = append(objects, source.Object{Key: key, Object: obj, Origin: source.Origin{File: item.File, Line: item.Line}})
+		told[key] = item
 	}
-	return source.NewSet(objects), nil
+	return source.NewSet(objects), told, nil
 }
 
 // sound tells of manifests that are wrong, since serve would leave them out and

@@ -11,13 +11,13 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control/controltest"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/disclose"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 )
 
@@ -109,15 +109,13 @@ func (f *fake) serve(ts *testscript.TestScript, args []string) {
 // manifestsOf a directory, as serve tells of them.
 func manifestsOf(ts *testscript.TestScript, dir string) control.Objects {
 	out := control.Objects{ConfigDir: dir}
-	for _, o := range source.Load(dir).Objects() {
-		if sec, ok := o.Object.(*corev1.Secret); ok {
-			delete(sec.Data, corev1.TLSPrivateKeyKey)
-		}
-		text, err := source.Manifest(o.Object)
+	set := source.Load(dir)
+	for _, o := range set.Objects() {
+		told, err := disclose.Object(o.Object, set.Policies)
 		ts.Check(err)
 		file, err := filepath.Rel(dir, o.Origin.File)
 		ts.Check(err)
-		out.Items = append(out.Items, control.Object{File: file, Line: o.Origin.Line, Manifest: text})
+		out.Items = append(out.Items, control.Object{File: file, Line: o.Origin.Line, Manifest: told.Manifest, Withheld: told.Withheld, Data: told.Data})
 	}
 	return out
 }

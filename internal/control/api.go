@@ -190,11 +190,17 @@ type Objects struct {
 	Items     []Object `json:"items"`
 }
 
-// Object is one manifest. Of a Secret it holds the certificate and nothing else:
-// what is secret does not leave serve. Who may read it has its file.
+// Object is one manifest, without private keys, and of a Secret with its
+// certificates only: what is secret does not leave serve. Who may read it has its
+// file.
 type Object struct {
 	// File below ConfigDir, and the line that the object begins at.
 	File     string          `json:"file,omitempty"`
 	Line     int             `json:"line,omitempty"`
 	Manifest json.RawMessage `json:"manifest"`
+	// Withheld: the object in use has more in it than Manifest says.
+	Withheld bool `json:"withheld,omitempty"`
+	// Data of a Secret: the names in it, and of each value that serve uses (a
+	// certificate and its key, a key set) the SHA-256, in hex.
+	Data map[string]string `json:"data,omitempty"`
 }

@@ -5,16 +5,12 @@ import (
 	"fmt"
 	"path/filepath"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-
-	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
-	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/disclose"
 )
 
-// Objects are the manifests in use. No private key and no token leaves serve this
-// way, whoever asks.
+// Objects are the manifests in use, as far as package disclose tells of them: no
+// private key leaves serve this way, whoever asks.
 func (b backend) Objects(context.Context) (*control.Objects, error) {
 	v := b.view.Load()
 	if v == nil {
@@ -26,7 +22,7 @@ func (b backend) Objects(context.Context) (*control.Objects, error) {
 	}
 	out := &control.Objects{ConfigDir: dir, Items: []control.Object{}}
 	for _, o := range v.set.Objects() {
-		manifest, err := source.Manifest(withoutSecrets(o.Object))
+		told, err := disclose.Object(o.Object, v.set.Policies)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", o.Key, err)
 		}
@@ -34,24 +30,7 @@ func (b backend) Objects(context.Context) (*control.Objects, error) {
 		if below, err := filepath.Rel(b.opts.ConfigDir, file); err == nil {
 			file = below
 		}
-		out.Items = append(out.Items, control.Object{File: file, Line: o.Origin.Line, Manifest: manifest})
+		out.Items = append(out.Items, control.Object{File: file, Line: o.Origin.Line, Manifest: told.Manifest, Withheld: told.Withheld, Data: told.Data})
 	}
 	return out, nil
-}
-
-// withoutSecrets leaves of a Secret what every client of the Gateway is shown.
-func withoutSecrets(o runtime.Object) runtime.Object {
-	sec, ok := o.(*corev1.Secret)
-	if !ok {
-		return o
-	}
-	public := &corev1.Secret{TypeMeta: sec.TypeMeta, Type: sec.Type, Immutable: sec.Immutable}
-	public.Namespace, public.Name = sec.Namespace, sec.Name
-	if ignored, there := sec.Annotations[v1alpha1.LintIgnoreAnnotation]; there {
-		public.Annotations = map[string]string{v1alpha1.LintIgnoreAnnotation: ignored}
-	}
-	if cert, there := sec.Data[corev1.TLSCertKey]; there {
-		public.Data = map[string][]byte{corev1.TLSCertKey: cert}
-	}
-	return public
 }

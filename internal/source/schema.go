@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -79,7 +80,7 @@ func schemaProps(file, version string) (*apiextensionsv1.JSONSchemaProps, error)
 		return nil, err
 	}
 	var crd apiextensionsv1.CustomResourceDefinition
-	if err := yaml.Unmarshal(data, &crd); err != nil {
+	if err := yaml.Unmarshal(withoutProse(data), &crd); err != nil {
 		return nil, err
 	}
 	for _, v := range crd.Spec.Versions {
@@ -88,6 +89,28 @@ func schemaProps(file, version string) (*apiextensionsv1.JSONSchemaProps, error)
 		}
 	}
 	return nil, fmt.Errorf("version is not served")
+}
+
+// withoutProse drops the descriptions from a CRD as controller-gen writes it. They
+// are most of its text, nothing is validated by them, and reading them would be
+// half of what it costs to compile a schema.
+func withoutProse(crd []byte) []byte {
+	out, skip := make([]byte, 0, len(crd)), -1
+	for line := range bytes.Lines(crd) {
+		text := bytes.TrimLeft(line, " ")
+		indent := len(line) - len(text)
+		if skip >= 0 && (indent > skip || text[0] == '\n') {
+			continue
+		}
+		skip = -1
+		// A property of that name has a schema, on lines of its own.
+		if bytes.HasPrefix(text, []byte("description: ")) {
+			skip = indent
+			continue
+		}
+		out = append(out, line...)
+	}
+	return out
 }
 
 // unknownFields removes the fields that the schema does not know, and returns
