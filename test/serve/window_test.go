@@ -21,7 +21,7 @@ func closesAt(figure string, samples []testbed.Reply, deadline time.Time) {
 	const early = 5 * time.Millisecond
 	var lastOK, refused time.Time
 	var slowest time.Duration
-	for _, s := range samples {
+	for n, s := range samples {
 		slowest = max(slowest, s.End.Sub(s.Start))
 		if s.Status == 200 {
 			lastOK = s.Start
@@ -29,7 +29,7 @@ func closesAt(figure string, samples []testbed.Reply, deadline time.Time) {
 		switch {
 		case s.End.Before(deadline.Add(-early)):
 			Expect(s).To(haveStatus(200), "before the deadline: %v; %s", s.Err, testbed.Runs(samples))
-		case s.Status != 200 && s.Start.After(deadline) && !s.Cut():
+		case s.Status != 200 && s.Start.After(deadline) && !testbed.Cut(samples, n):
 			Expect(s).To(haveStatus(403, 404), "after the deadline: %v; %s", s.Err, testbed.Runs(samples))
 		}
 		if s.Status != 200 && refused.IsZero() {
@@ -269,7 +269,7 @@ var _ = Describe("A window", func() {
 		Expect(shared.Phase(name)()).To(HavePrefix("Revoked"))
 	})
 
-	It("is closed with all others by suspended: true, and stays closed afterwards", Serial, func() {
+	It("is closed with all others by suspended: true, and stays closed afterwards", func() {
 		w := testbed.New()
 		w.Write("r.yaml", testbed.Route{Name: "r"}.YAML(), testbed.Route{Name: "s", Role: "web"}.YAML())
 		w.Start()
@@ -345,8 +345,8 @@ func onlyRefusedAfter(samples []testbed.Reply, asked time.Time) {
 	refused, ok := testbed.FirstWith(samples, 404)
 	Expect(ok).To(BeTrue(), fmt.Sprint(testbed.Runs(samples)))
 	testbed.Figure("revocation: first refusal", refused.Start.Sub(asked))
-	for _, s := range samples {
-		if !s.Cut() {
+	for n, s := range samples {
+		if !testbed.Cut(samples, n) {
 			Expect(s).To(haveStatus(200, 403, 404), testbed.Runs(samples))
 		}
 	}

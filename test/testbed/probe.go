@@ -105,13 +105,22 @@ func Runs(samples []Reply) string {
 	return strings.Join(out, " ")
 }
 
-// Cut reports whether a request was cut off when it was under way already. Envoy
-// says it that way, the second one to a request whose lease went while it was
-// connecting; a new request that finds a backend gone is another matter.
-func (r Reply) Cut() bool {
-	return r.Status == 503 && (strings.Contains(r.Body, "reset reason: connection termination") || strings.Contains(r.Body, "reset reason: remote connection failure")) ||
-		r.Status == 0 && (errors.Is(r.Err, io.EOF) || errors.Is(r.Err, io.ErrUnexpectedEOF)) ||
-		r.Status == 200 && r.Err != nil
+// Cut reports whether the nth request of a probe was cut off when it was under way
+// already: it has no whole answer, or a 503 between those that were served and
+// those that are refused. A 503 on the way up, or alone, is another matter.
+func Cut(samples []Reply, n int) bool {
+	r := samples[n]
+	if r.Status != 503 {
+		return r.Status == 0 && (errors.Is(r.Err, io.EOF) || errors.Is(r.Err, io.ErrUnexpectedEOF)) || r.Status == 200 && r.Err != nil
+	}
+	// Each connection has one request under way, and there are two in one row of
+	// samples at most: the served and the refused ones are near.
+	const near = 3
+	is := func(statuses ...int) func(Reply) bool {
+		return func(r Reply) bool { return slices.Contains(statuses, r.Status) }
+	}
+	return slices.ContainsFunc(samples[max(0, n-near):n], is(200)) &&
+		(n+1 == len(samples) || slices.ContainsFunc(samples[n+1:min(len(samples), n+1+near)], is(0, 403, 404)))
 }
 
 // FirstWith finds the first sample with this status.
