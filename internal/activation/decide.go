@@ -210,6 +210,9 @@ func (p *Plan) end(key types.NamespacedName) {
 	for _, rule := range endings {
 		if e := rule(p, r); e != nil {
 			r.EndedBy = e.by
+			// That it is gone is known now. Its file may be back before the next look.
+			_, there := p.in.Objects[key]
+			r.Removed = p.leaves(r, there)
 			p.finish(r, e.event, e.phase, e.reason, e.message)
 			return
 		}

@@ -502,3 +502,17 @@ func TestClosingDoesNotWaitForTheAuditLog(t *testing.T) {
 	w.settle()
 	w.wantPhase("b", v1alpha1.PhaseRevoked, ReasonRevoked)
 }
+
+func TestANameIsSpentAtTheFirstLookAfterItsObjectWent(t *testing.T) {
+	w := newWorld(t)
+	w.activation("a", "db", "db", "10m")
+	w.settle()
+	delete(w.objects, nn("a"))
+	once := Decide(Input{Now: w.now, Objects: w.objects, Records: w.records, Route: func(_ string, key types.NamespacedName) *Route { return w.routes[key] }})
+	for _, f := range once.Facts {
+		w.records[f.Record.Key()] = f.Record
+	}
+	w.activation("a", "db", "db", "10m") // back before anybody looked again
+	w.settle()
+	w.wantPhase("a", v1alpha1.PhaseRefused, ReasonNameSpent)
+}
