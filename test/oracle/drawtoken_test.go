@@ -192,9 +192,15 @@ func spoilHome(w *world, d dice, t *token, now int64) string {
 	t.Signer = o.Name + "/" + one(d, o.Keys...)
 	_, t.Header["kid"], _ = strings.Cut(t.Signer, "/")
 	t.Header["alg"] = w.keys[t.Signer].alg
-	t.Claims["iss"], t.Claims["aud"] = o.URL, []any{t.Claims["aud"], one(d, o.Audiences...)}
-	if old, is := t.Claims["aud"].([]any)[0].([]any); is {
-		t.Claims["aud"] = append(old, one(d, o.Audiences...))
+	t.Claims["iss"] = o.URL
+	mine := one(d, o.Audiences...)
+	switch old := t.Claims["aud"].(type) {
+	case string:
+		t.Claims["aud"] = []any{old, mine}
+	case []any:
+		t.Claims["aud"] = append(slices.Clone(old), mine)
+	default: // what is no audience would spoil the list that it is in
+		t.Claims["aud"] = mine
 	}
 	t.Claims["iat"], t.Claims["exp"] = now-5, now-5+min(int64(o.MaxLifetime/time.Second), 300)
 	return "of " + o.Name + ", with the same claims"
