@@ -398,6 +398,7 @@ func TestEachHostileRequestIsOneGoodRecord(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	tok := r.token(time.Now().Add(time.Hour), map[string]any{"sub": "al\"ice\x00\u202e\n{\"typ\":\"x\"}" + strings.Repeat("é", 3000), "jti": "\\\"}"})
 	const n = 300
+	begin := time.Now()
 	work := make(chan string)
 	var clients sync.WaitGroup
 	for range 10 { // each waits 50 ms for Envoy to close
@@ -424,12 +425,21 @@ func TestEachHostileRequestIsOneGoodRecord(t *testing.T) {
 	close(work)
 	clients.Wait()
 	r.raw("GET /" + strings.Repeat("p", 60_000) + " HTTP/1.1\r\nhost: x\r\n\r\n")
-	all := until(t, tail, ended(n+1))
+	// Envoy closes a few before it has read anything: no request, but a connection.
+	unread := func(all []Record) (count int) {
+		for _, r := range all {
+			if r.Row != nil && r.Row.Closed != nil && r.Row.Closed.BytesIn == 0 && r.Row.Closed.Start.After(begin) {
+				count++
+			}
+		}
+		return count
+	}
+	all := until(t, tail, func(all []Record) bool { return len(requests(all, TypeEnd))+unread(all) >= n+1 })
 	if got := problems(all); len(got) > 0 {
 		t.Errorf("seed %d: problems %q", seed, got)
 	}
-	if got := len(requests(all, TypeEnd)); got != n+1 {
-		t.Errorf("seed %d: %d rows of %d requests", seed, got, n+1)
+	if got, closed := len(requests(all, TypeEnd)), unread(all); got+closed != n+1 || closed > 5 {
+		t.Errorf("seed %d: %d rows of %d requests, and %d connections of which nothing was read", seed, got, n+1, closed)
 	}
 	keys, answers := map[string]bool{}, map[string]int{}
 	for _, e := range requests(all, TypeEnd) {
