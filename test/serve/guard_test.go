@@ -44,8 +44,9 @@ func (g *guard) neverOpen(disturbed bool) {
 	GinkgoHelper()
 	dormant, tokenless := []int{404}, []int{401}
 	if disturbed {
-		// 404 without a token: Envoy is back, and does not have the route yet.
-		dormant, tokenless = []int{0, 404, 503}, []int{0, 401, 404, 503}
+		// 404 without a token: Envoy is back, and does not have the route yet. 403: the
+		// routes are gone and the listener not yet.
+		dormant, tokenless = []int{0, 403, 404, 503}, []int{0, 401, 403, 404, 503}
 	}
 	onlyAmong(g.dormant.Stop(), dormant...)
 	onlyAmong(g.tokenless.Stop(), tokenless...)
