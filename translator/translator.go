@@ -10,7 +10,6 @@ package translator
 import (
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -18,23 +17,12 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/objects"
 	"github.com/breakglass-gateway/breakglass-gateway/xds/snapshot"
 )
 
-// Objects is the configuration: plain maps that a test can write by hand.
-type Objects struct {
-	Namespaces      map[string]*corev1.Namespace
-	GatewayClasses  map[string]*gwv1.GatewayClass
-	Gateways        map[types.NamespacedName]*gwv1.Gateway
-	HTTPRoutes      map[types.NamespacedName]*gwv1.HTTPRoute
-	ReferenceGrants map[types.NamespacedName]*gwv1.ReferenceGrant
-	Services        map[types.NamespacedName]*corev1.Service
-	EndpointSlices  map[types.NamespacedName]*discoveryv1.EndpointSlice
-	Secrets         map[types.NamespacedName]*corev1.Secret
-	ConfigMaps      map[types.NamespacedName]*corev1.ConfigMap
-	Policies        map[string]*v1alpha1.EmergencyPolicy
-	Activations     map[types.NamespacedName]*v1alpha1.Activation
-}
+// Objects is the configuration.
+type Objects = objects.Objects
 
 // Input is everything a translation depends on.
 type Input struct {

@@ -21,8 +21,8 @@ type Unserved struct {
 	Field, Message string
 }
 
-// Unserved finds the objects that out, the translation of o, leaves alone.
-func (o Objects) Unserved(out *Result) []Unserved {
+// FindUnserved finds the objects that out, the translation of o, leaves alone.
+func FindUnserved(o Objects, out *Result) []Unserved {
 	var all []Unserved
 	for key, g := range o.Gateways {
 		if class := string(g.Spec.GatewayClassName); o.GatewayClasses[class] == nil {
@@ -35,7 +35,7 @@ func (o Objects) Unserved(out *Result) []Unserved {
 		}
 	}
 	for key, s := range o.EndpointSlices {
-		if field, why := o.uselessSlice(s); why != "" {
+		if field, why := uselessSlice(o, s); why != "" {
 			all = append(all, Unserved{"EndpointSlice", key, field, why})
 		}
 	}
@@ -48,7 +48,7 @@ func (o Objects) Unserved(out *Result) []Unserved {
 // uselessSlice says why an EndpointSlice gives its Service no endpoint, whatever
 // is ready. Without a cluster somebody wrote it by hand, and would find out on the
 // day, by a 503.
-func (o Objects) uselessSlice(s *discoveryv1.EndpointSlice) (field, why string) {
+func uselessSlice(o Objects, s *discoveryv1.EndpointSlice) (field, why string) {
 	name := s.Labels[discoveryv1.LabelServiceName]
 	svc := o.Services[types.NamespacedName{Namespace: s.Namespace, Name: name}]
 	switch {

@@ -12,7 +12,7 @@ import (
 // must be told in another way.
 func TestWhatNobodyServesIsTold(t *testing.T) {
 	in := load(t, "testdata/httproute-live/in.yaml", epoch)
-	before := fmt.Sprint(in.Unserved(settle(t, in, nil)))
+	before := fmt.Sprint(FindUnserved(in.Objects, settle(t, in, nil)))
 	if before != "[]" {
 		t.Fatalf("all is served, and told is %s", before)
 	}
@@ -33,12 +33,12 @@ func TestWhatNobodyServesIsTold(t *testing.T) {
 		} {
 			bad := s.DeepCopy()
 			change(bad)
-			if field, why := in.uselessSlice(bad); field != name || (why == "") != (name == "") {
+			if field, why := uselessSlice(in.Objects, bad); field != name || (why == "") != (name == "") {
 				t.Errorf("%s: told %s: %s", name, field, why)
 			}
 		}
 	}
-	got := in.Unserved(settle(t, in, nil))
+	got := FindUnserved(in.Objects, settle(t, in, nil))
 	if len(got) != 2 || got[0].Kind != "Gateway" || got[0].Key != key("stray") || got[0].Field != "spec.gatewayClassName" ||
 		got[1].Kind != "HTTPRoute" || got[1].Key != key("db") || got[1].Field != "spec.parentRefs" {
 		t.Errorf("told: %+v", got)

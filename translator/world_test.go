@@ -127,9 +127,5 @@ func load(t testing.TB, path string, now time.Time) *Input {
 	for _, p := range set.Problems {
 		t.Errorf("%v", p)
 	}
-	return &Input{Now: now, Objects: Objects{
-		Namespaces: set.Namespaces, GatewayClasses: set.GatewayClasses, Gateways: set.Gateways, HTTPRoutes: set.HTTPRoutes,
-		ReferenceGrants: set.ReferenceGrants, Services: set.Services, EndpointSlices: set.EndpointSlices,
-		Secrets: set.Secrets, ConfigMaps: set.ConfigMaps, Policies: set.Policies, Activations: set.Activations,
-	}}
+	return &Input{Now: now, Objects: set.Objects}
 }

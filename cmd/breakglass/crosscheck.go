@@ -21,13 +21,7 @@ func init() { crossCheck = translate }
 // translate finds what serve would say of these objects in their status. What a
 // reviewed repository does not hold, keys and certificates, is not missed.
 func translate(set *source.Set) []source.Problem {
-	objects := translator.Objects{
-		Namespaces: set.Namespaces, GatewayClasses: set.GatewayClasses, Gateways: set.Gateways,
-		HTTPRoutes: set.HTTPRoutes, ReferenceGrants: set.ReferenceGrants, Services: set.Services,
-		EndpointSlices: set.EndpointSlices, Secrets: set.Secrets, ConfigMaps: set.ConfigMaps,
-		Policies: set.Policies, Activations: set.Activations,
-	}
-	out := translator.Translate(translator.Input{Now: time.Now().UTC(), Objects: objects})
+	out := translator.Translate(translator.Input{Now: time.Now().UTC(), Objects: set.Objects})
 	c := &cross{set: set}
 	for name, s := range out.Statuses.GatewayClasses {
 		c.conditions("GatewayClass", types.NamespacedName{Name: name}, "", s.Conditions, string(gwv1.GatewayClassConditionStatusAccepted))
@@ -48,7 +42,7 @@ func translate(set *source.Set) []source.Problem {
 			c.conditions("HTTPRoute", key, "", p.Conditions, string(gwv1.RouteConditionAccepted), string(gwv1.RouteConditionResolvedRefs))
 		}
 	}
-	for _, u := range objects.Unserved(out) {
+	for _, u := range translator.FindUnserved(set.Objects, out) {
 		c.add(u.Kind, u.Key, u.Field, u.Message)
 	}
 	c.issuers(out)

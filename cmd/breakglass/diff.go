@@ -122,7 +122,7 @@ func (o *diffOptions) compare(cmd *cobra.Command, args []string) (*diff.Report, 
 	}
 	busy := working(cmd.ErrOrStderr(), "comparing")
 	defer busy.done()
-	was, is := objectsOf(before.set), objectsOf(after.set)
+	was, is := before.set.Objects, after.set.Objects
 	report := diff.Compare(posture.Of(was, at), posture.Of(is, at))
 	return report, report.Windows(was, is, at, open)
 }

@@ -109,7 +109,7 @@ func exportApart(config, dir string) error {
 // objects to write, and in words what is left out.
 func (o *exportOptions) objects(l *loaded) (objects []source.Object, left string, err error) {
 	secrets, activations := 0, 0
-	for _, obj := range l.set.Objects() {
+	for _, obj := range l.set.All() {
 		switch obj.Key.Kind {
 		case "Activation":
 			activations++

@@ -11,7 +11,6 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
-	"github.com/breakglass-gateway/breakglass-gateway/translator"
 )
 
 // manifests says where a command finds manifests: in a directory, or in a serve
@@ -121,15 +120,6 @@ func (l *loaded) sound(errOut io.Writer, name string) error {
 		return fmt.Errorf("%s in %s: correct them first, with breakglass validate %s", count(n, "problem"), name, shellQuote(name))
 	}
 	return nil
-}
-
-func objectsOf(set *source.Set) translator.Objects {
-	return translator.Objects{
-		Namespaces: set.Namespaces, GatewayClasses: set.GatewayClasses, Gateways: set.Gateways,
-		HTTPRoutes: set.HTTPRoutes, ReferenceGrants: set.ReferenceGrants, Services: set.Services,
-		EndpointSlices: set.EndpointSlices, Secrets: set.Secrets, ConfigMaps: set.ConfigMaps,
-		Policies: set.Policies, Activations: set.Activations,
-	}
 }
 
 // atFlag is a time of the command line; empty: now.

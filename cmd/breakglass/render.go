@@ -77,7 +77,7 @@ func (o *renderOptions) run(cmd *cobra.Command) error {
 		return err
 	}
 	busy := working(cmd.ErrOrStderr(), "translating")
-	doc, err := render.Render(objectsOf(l.set), opts)
+	doc, err := render.Render(l.set.Objects, opts)
 	busy.done()
 	if err != nil {
 		return err

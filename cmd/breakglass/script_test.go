@@ -110,7 +110,7 @@ func (f *fake) serve(ts *testscript.TestScript, args []string) {
 func manifestsOf(ts *testscript.TestScript, dir string) control.Objects {
 	out := control.Objects{ConfigDir: dir}
 	set := source.Load(dir)
-	for _, o := range set.Objects() {
+	for _, o := range set.All() {
 		told, err := disclose.Object(o.Object, set.Policies)
 		ts.Check(err)
 		file, err := filepath.Rel(dir, o.Origin.File)

@@ -28,11 +28,7 @@ func load(t *testing.T, path string) translator.Objects {
 	for _, p := range set.Problems {
 		t.Error(p)
 	}
-	return translator.Objects{
-		Namespaces: set.Namespaces, GatewayClasses: set.GatewayClasses, Gateways: set.Gateways, HTTPRoutes: set.HTTPRoutes,
-		ReferenceGrants: set.ReferenceGrants, Services: set.Services, EndpointSlices: set.EndpointSlices,
-		Secrets: set.Secrets, ConfigMaps: set.ConfigMaps, Policies: set.Policies, Activations: set.Activations,
-	}
+	return set.Objects
 }
 
 // the fixture of the render package is small, and has a bit of everything.

@@ -16,7 +16,6 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/internal/render"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
-	"github.com/breakglass-gateway/breakglass-gateway/translator"
 )
 
 var now = time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
@@ -28,11 +27,7 @@ func rendered(t *testing.T, set *source.Set) []byte {
 	for _, p := range set.Problems {
 		t.Error(p)
 	}
-	d, err := render.Render(translator.Objects{
-		Namespaces: set.Namespaces, GatewayClasses: set.GatewayClasses, Gateways: set.Gateways, HTTPRoutes: set.HTTPRoutes,
-		ReferenceGrants: set.ReferenceGrants, Services: set.Services, EndpointSlices: set.EndpointSlices,
-		Secrets: set.Secrets, ConfigMaps: set.ConfigMaps, Policies: set.Policies,
-	}, render.Options{At: now, Opens: []render.Open{{Route: types.NamespacedName{Namespace: "payments", Name: "db-failover"}}}, Full: true})
+	d, err := render.Render(set.Objects, render.Options{At: now, Opens: []render.Open{{Route: types.NamespacedName{Namespace: "payments", Name: "db-failover"}}}, Full: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +40,7 @@ func rendered(t *testing.T, set *source.Set) []byte {
 
 func write(t *testing.T, dir string, set *source.Set) bool {
 	t.Helper()
-	changed, err := Write(dir, set.Objects())
+	changed, err := Write(dir, set.All())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +99,7 @@ func TestADirectoryIsReplacedAsAWhole(t *testing.T) {
 func TestWhatACrashLeftIsNoObstacle(t *testing.T) {
 	dir := t.TempDir()
 	set := source.Load(repo)
-	files, err := filesOf(set.Objects())
+	files, err := filesOf(set.All())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +148,7 @@ func TestARemovalThatWasInterruptedLeavesNothingThatPassesForARevision(t *testin
 		return powerCut
 	}
 	t.Cleanup(func() { removeAll = os.RemoveAll })
-	if _, err := Write(dir, c.Objects()); !errors.Is(err, powerCut) {
+	if _, err := Write(dir, c.All()); !errors.Is(err, powerCut) {
 		t.Fatalf("error %v", err)
 	}
 	removeAll = os.RemoveAll
@@ -232,7 +227,7 @@ func TestADirectoryThatSomebodyElseWroteIsLeftAlone(t *testing.T) {
 	if err := os.WriteFile(mine, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Write(dir, source.Load(repo).Objects()); err == nil || !strings.Contains(err.Error(), "policy.yaml") {
+	if _, err := Write(dir, source.Load(repo).All()); err == nil || !strings.Contains(err.Error(), "policy.yaml") {
 		t.Errorf("error %v", err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {

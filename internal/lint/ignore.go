@@ -23,7 +23,7 @@ const ignoreField = "metadata.annotations[" + v1alpha1.LintIgnoreAnnotation + "]
 // part between semicolons, each an id and the reason.
 func (r *run) readIgnores() {
 	r.ignores = map[string]map[string]*ignore{}
-	for _, o := range r.Set.Objects() {
+	for _, o := range r.Set.All() {
 		meta, ok := o.Object.(metav1.Object)
 		if !ok {
 			continue
@@ -46,7 +46,7 @@ func (r *run) readIgnores() {
 // judgeIgnores tells of suppressions that suppress nothing: without a reason they
 // do not hold, and a suppression of what is not found hides what may come.
 func (r *run) judgeIgnores() {
-	for _, o := range r.Set.Objects() {
+	for _, o := range r.Set.All() {
 		list := r.ignores[o.Key.String()]
 		for _, id := range slices.Sorted(maps.Keys(list)) {
 			r.judge(o.Key, list[id])

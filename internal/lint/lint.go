@@ -18,7 +18,6 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/posture"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
-	"github.com/breakglass-gateway/breakglass-gateway/translator"
 )
 
 // Severity of a finding.
@@ -127,13 +126,7 @@ type run struct {
 
 // Run applies every rule.
 func Run(in Input) *Report {
-	objects := translator.Objects{
-		Namespaces: in.Set.Namespaces, GatewayClasses: in.Set.GatewayClasses, Gateways: in.Set.Gateways,
-		HTTPRoutes: in.Set.HTTPRoutes, ReferenceGrants: in.Set.ReferenceGrants, Services: in.Set.Services,
-		EndpointSlices: in.Set.EndpointSlices, Secrets: in.Set.Secrets, ConfigMaps: in.Set.ConfigMaps,
-		Policies: in.Set.Policies, Activations: in.Set.Activations,
-	}
-	r := &run{Input: in, Posture: posture.Of(objects, in.At), lines: &source.Lines{Dir: in.Dir}}
+	r := &run{Input: in, Posture: posture.Of(in.Set.Objects, in.At), lines: &source.Lines{Dir: in.Dir}}
 	r.readIgnores()
 	for _, rule := range Rules() {
 		if rule.Live && in.Live == nil {

@@ -29,11 +29,7 @@ func example(t *testing.T) translator.Objects {
 	for _, p := range set.Problems {
 		t.Fatal(p)
 	}
-	return translator.Objects{
-		Namespaces: set.Namespaces, GatewayClasses: set.GatewayClasses, Gateways: set.Gateways, HTTPRoutes: set.HTTPRoutes,
-		ReferenceGrants: set.ReferenceGrants, Services: set.Services, EndpointSlices: set.EndpointSlices,
-		Secrets: set.Secrets, ConfigMaps: set.ConfigMaps, Policies: set.Policies,
-	}
+	return set.Objects
 }
 
 // told of one route: where it is reached, who could open it for how long, and what

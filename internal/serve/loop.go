@@ -218,12 +218,7 @@ func (l *loop) failing() string {
 
 func (l *loop) input(failing string) translator.Input {
 	in := translator.Input{
-		Objects: translator.Objects{
-			Namespaces: l.set.Namespaces, GatewayClasses: l.set.GatewayClasses, Gateways: l.set.Gateways,
-			HTTPRoutes: l.set.HTTPRoutes, ReferenceGrants: l.set.ReferenceGrants, Services: l.set.Services,
-			EndpointSlices: l.set.EndpointSlices, Secrets: l.set.Secrets, ConfigMaps: l.set.ConfigMaps,
-			Policies: l.set.Policies, Activations: l.set.Activations,
-		},
+		Objects:     l.set.Objects,
 		Now:         l.now(),
 		ClockBehind: l.behind,
 		FirstStart:  !l.started && (l.journal.First() || l.forgetful),

@@ -21,7 +21,7 @@ func (b backend) Objects(context.Context) (*control.Objects, error) {
 		return nil, fmt.Errorf("configuration directory %s: %w", b.opts.ConfigDir, err)
 	}
 	out := &control.Objects{ConfigDir: dir, Items: []control.Object{}}
-	for _, o := range v.set.Objects() {
+	for _, o := range v.set.All() {
 		told, err := disclose.Object(o.Object, v.set.Policies)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", o.Key, err)

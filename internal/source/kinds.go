@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
@@ -32,8 +33,7 @@ type kind struct {
 	newName apivalidation.ValidateNameFunc
 	// finish checks and defaults Kubernetes' own kinds as its API server would.
 	finish func(object, *findings)
-	// set stores an object in a Set, or removes it if it is nil.
-	set func(s *Set, key ObjectKey, obj object, copied *bool)
+	shelf
 }
 
 func (k *kind) apiVersion(version string) string {
@@ -50,67 +50,67 @@ var kinds = []*kind{
 		name: "Namespace", versions: []string{"v1"},
 		newObj: func() object { return &corev1.Namespace{} }, newName: apivalidation.ValidateNamespaceName,
 		finish: finishNamespace,
-		set:    func(s *Set, k ObjectKey, o object, c *bool) { put(&s.Namespaces, k.Name, o, c) },
+		shelf:  named(func(s *Set) *map[string]*corev1.Namespace { return &s.Namespaces }),
 	},
 	{
 		name: "Service", versions: []string{"v1"}, namespaced: true,
 		newObj: func() object { return &corev1.Service{} }, newName: apivalidation.NameIsDNS1035Label,
 		finish: finishService,
-		set:    func(s *Set, k ObjectKey, o object, c *bool) { put(&s.Services, k.namespacedName(), o, c) },
+		shelf:  namespaced(func(s *Set) *map[types.NamespacedName]*corev1.Service { return &s.Services }),
 	},
 	{
 		name: "Secret", versions: []string{"v1"}, namespaced: true,
 		newObj: func() object { return &corev1.Secret{} }, newName: apivalidation.NameIsDNSSubdomain,
 		finish: finishSecret,
-		set:    func(s *Set, k ObjectKey, o object, c *bool) { put(&s.Secrets, k.namespacedName(), o, c) },
+		shelf:  namespaced(func(s *Set) *map[types.NamespacedName]*corev1.Secret { return &s.Secrets }),
 	},
 	{
 		name: "ConfigMap", versions: []string{"v1"}, namespaced: true,
 		newObj: func() object { return &corev1.ConfigMap{} }, newName: apivalidation.NameIsDNSSubdomain,
 		finish: finishConfigMap,
-		set:    func(s *Set, k ObjectKey, o object, c *bool) { put(&s.ConfigMaps, k.namespacedName(), o, c) },
+		shelf:  namespaced(func(s *Set) *map[types.NamespacedName]*corev1.ConfigMap { return &s.ConfigMaps }),
 	},
 	{
 		group: discoveryv1.GroupName, name: "EndpointSlice", versions: []string{"v1"}, namespaced: true,
 		newObj: func() object { return &discoveryv1.EndpointSlice{} }, newName: apivalidation.NameIsDNSSubdomain,
 		finish: finishEndpointSlice,
-		set:    func(s *Set, k ObjectKey, o object, c *bool) { put(&s.EndpointSlices, k.namespacedName(), o, c) },
+		shelf:  namespaced(func(s *Set) *map[types.NamespacedName]*discoveryv1.EndpointSlice { return &s.EndpointSlices }),
 	},
 	{
 		group: gwv1.GroupName, name: "GatewayClass", versions: []string{"v1", "v1beta1"},
 		crd:    "gateway.networking.k8s.io_gatewayclasses.yaml",
 		newObj: func() object { return &gwv1.GatewayClass{} }, newName: apivalidation.NameIsDNSSubdomain,
-		set: func(s *Set, k ObjectKey, o object, c *bool) { put(&s.GatewayClasses, k.Name, o, c) },
+		shelf: named(func(s *Set) *map[string]*gwv1.GatewayClass { return &s.GatewayClasses }),
 	},
 	{
 		group: gwv1.GroupName, name: "Gateway", versions: []string{"v1", "v1beta1"}, namespaced: true,
 		crd:    "gateway.networking.k8s.io_gateways.yaml",
 		newObj: func() object { return &gwv1.Gateway{} }, newName: apivalidation.NameIsDNSSubdomain,
-		set: func(s *Set, k ObjectKey, o object, c *bool) { put(&s.Gateways, k.namespacedName(), o, c) },
+		shelf: namespaced(func(s *Set) *map[types.NamespacedName]*gwv1.Gateway { return &s.Gateways }),
 	},
 	{
 		group: gwv1.GroupName, name: "HTTPRoute", versions: []string{"v1", "v1beta1"}, namespaced: true,
 		crd:    "gateway.networking.k8s.io_httproutes.yaml",
 		newObj: func() object { return &gwv1.HTTPRoute{} }, newName: apivalidation.NameIsDNSSubdomain,
-		set: func(s *Set, k ObjectKey, o object, c *bool) { put(&s.HTTPRoutes, k.namespacedName(), o, c) },
+		shelf: namespaced(func(s *Set) *map[types.NamespacedName]*gwv1.HTTPRoute { return &s.HTTPRoutes }),
 	},
 	{
 		group: gwv1.GroupName, name: "ReferenceGrant", versions: []string{"v1", "v1beta1"}, namespaced: true,
 		crd:    "gateway.networking.k8s.io_referencegrants.yaml",
 		newObj: func() object { return &gwv1.ReferenceGrant{} }, newName: apivalidation.NameIsDNSSubdomain,
-		set: func(s *Set, k ObjectKey, o object, c *bool) { put(&s.ReferenceGrants, k.namespacedName(), o, c) },
+		shelf: namespaced(func(s *Set) *map[types.NamespacedName]*gwv1.ReferenceGrant { return &s.ReferenceGrants }),
 	},
 	{
 		group: v1alpha1.GroupName, name: "EmergencyPolicy", versions: []string{"v1alpha1"},
 		crd:    "breakglass.dev_emergencypolicies.yaml",
 		newObj: func() object { return &v1alpha1.EmergencyPolicy{} }, newName: apivalidation.NameIsDNSSubdomain,
-		set: func(s *Set, k ObjectKey, o object, c *bool) { put(&s.Policies, k.Name, o, c) },
+		shelf: named(func(s *Set) *map[string]*v1alpha1.EmergencyPolicy { return &s.Policies }),
 	},
 	{
 		group: v1alpha1.GroupName, name: "Activation", versions: []string{"v1alpha1"}, namespaced: true,
 		crd:    "breakglass.dev_activations.yaml",
 		newObj: func() object { return &v1alpha1.Activation{} }, newName: apivalidation.NameIsDNSSubdomain,
-		set: func(s *Set, k ObjectKey, o object, c *bool) { put(&s.Activations, k.namespacedName(), o, c) },
+		shelf: namespaced(func(s *Set) *map[types.NamespacedName]*v1alpha1.Activation { return &s.Activations }),
 	},
 }
 

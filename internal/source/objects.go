@@ -19,24 +19,16 @@ type Object struct {
 	Origin Origin
 }
 
-// Objects of the Set, by kind (in the order of their use), namespace and name.
-func (s *Set) Objects() []Object {
-	var all []Object
-	v := reflect.ValueOf(s).Elem()
-	for i := range v.NumField() {
-		m := v.Field(i)
-		if m.Kind() != reflect.Map || !m.Type().Elem().Implements(reflect.TypeFor[object]()) {
-			continue
-		}
-		for it := m.MapRange(); it.Next(); {
-			o := it.Value().Interface().(object)
-			key := ObjectKey{Kind: kindOfObject(o).name, Namespace: o.GetNamespace(), Name: o.GetName()}
-			all = append(all, Object{Key: key, Object: o, Origin: s.Origins[key]})
-		}
-	}
-	slices.SortFunc(all, func(a, b Object) int {
-		return cmp.Or(cmp.Compare(kindRank(a.Key.Kind), kindRank(b.Key.Kind)), cmp.Compare(a.Key.Namespace, b.Key.Namespace), cmp.Compare(a.Key.Name, b.Key.Name))
+// All objects of the Set, by kind (in the order of their use), namespace and name.
+func (s *Set) All() []Object {
+	keys := s.Differences(newSet())
+	slices.SortFunc(keys, func(a, b ObjectKey) int {
+		return cmp.Or(cmp.Compare(kindRank(a.Kind), kindRank(b.Kind)), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
+	all := make([]Object, len(keys))
+	for i, k := range keys {
+		all[i] = Object{Key: k, Object: kindByName[k.Kind].get(s, k), Origin: s.Origins[k]}
+	}
 	return all
 }
 

@@ -46,7 +46,7 @@ func writeManifest(t *testing.T, text string) string {
 func TestAManifestComesBackAsTheObject(t *testing.T) {
 	set := Load(writeManifest(t, twoObjects), filepath.Join("..", "..", "examples"))
 	var back []Object
-	for _, o := range set.Objects() {
+	for _, o := range set.All() {
 		text, err := Manifest(o.Object)
 		if err != nil {
 			t.Fatal(err)
@@ -64,7 +64,7 @@ func TestAManifestComesBackAsTheObject(t *testing.T) {
 		t.Errorf("%d objects of %d", len(back), len(set.Origins))
 	}
 	again := NewSet(back)
-	if len(again.Objects()) != len(back) || !equality.Semantic.DeepEqual(again.HTTPRoutes, set.HTTPRoutes) || !maps.Equal(again.Origins, set.Origins) {
+	if len(again.All()) != len(back) || !equality.Semantic.DeepEqual(again.HTTPRoutes, set.HTTPRoutes) || !maps.Equal(again.Origins, set.Origins) {
 		t.Error("the Set is another one")
 	}
 }

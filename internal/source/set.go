@@ -1,15 +1,14 @@
 package source
 
 import (
+	"iter"
 	"maps"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
-	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
-	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/compare"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/objects"
 )
 
 // ObjectKey identifies an object across files and across the versions of its
@@ -44,17 +43,7 @@ type Origin struct {
 // is published, and neither are the objects in it. An object that did not change
 // is the same pointer as in the Set before.
 type Set struct {
-	Namespaces      map[string]*corev1.Namespace
-	GatewayClasses  map[string]*gwv1.GatewayClass
-	Gateways        map[types.NamespacedName]*gwv1.Gateway
-	HTTPRoutes      map[types.NamespacedName]*gwv1.HTTPRoute
-	ReferenceGrants map[types.NamespacedName]*gwv1.ReferenceGrant
-	Services        map[types.NamespacedName]*corev1.Service
-	EndpointSlices  map[types.NamespacedName]*discoveryv1.EndpointSlice
-	Secrets         map[types.NamespacedName]*corev1.Secret
-	ConfigMaps      map[types.NamespacedName]*corev1.ConfigMap
-	Policies        map[string]*v1alpha1.EmergencyPolicy
-	Activations     map[types.NamespacedName]*v1alpha1.Activation
+	objects.Objects
 
 	// Origins of the objects above.
 	Origins map[ObjectKey]Origin
@@ -63,31 +52,91 @@ type Set struct {
 }
 
 func newSet() *Set {
-	return &Set{
-		Namespaces:      map[string]*corev1.Namespace{},
-		GatewayClasses:  map[string]*gwv1.GatewayClass{},
-		Gateways:        map[types.NamespacedName]*gwv1.Gateway{},
-		HTTPRoutes:      map[types.NamespacedName]*gwv1.HTTPRoute{},
-		ReferenceGrants: map[types.NamespacedName]*gwv1.ReferenceGrant{},
-		Services:        map[types.NamespacedName]*corev1.Service{},
-		EndpointSlices:  map[types.NamespacedName]*discoveryv1.EndpointSlice{},
-		Secrets:         map[types.NamespacedName]*corev1.Secret{},
-		ConfigMaps:      map[types.NamespacedName]*corev1.ConfigMap{},
-		Policies:        map[string]*v1alpha1.EmergencyPolicy{},
-		Activations:     map[types.NamespacedName]*v1alpha1.Activation{},
-		Origins:         map[ObjectKey]Origin{},
+	s := &Set{Origins: map[ObjectKey]Origin{}}
+	for _, k := range kinds {
+		k.empty(s)
+	}
+	return s
+}
+
+// shelf is where the objects of a kind stand in a Set.
+type shelf struct {
+	// empty makes the map of the kind.
+	empty func(s *Set)
+	// set stores an object, or removes it if it is nil. The map belongs to a
+	// published Set, so that it is copied first unless copied says that it was.
+	set func(s *Set, key ObjectKey, obj object, copied *bool)
+	// get returns an object, nil if there is none.
+	get func(s *Set, key ObjectKey) object
+	// differences are the keys, without a kind, of what is not the same in both.
+	differences func(old, s *Set) iter.Seq[ObjectKey]
+}
+
+// named is the shelf of a kind without namespaces.
+func named[V any](of func(*Set) *map[string]*V) shelf {
+	return shelve(of, func(k ObjectKey) string { return k.Name }, func(name string) ObjectKey { return ObjectKey{Name: name} })
+}
+
+// namespaced is the shelf of a kind with namespaces.
+func namespaced[V any](of func(*Set) *map[types.NamespacedName]*V) shelf {
+	return shelve(of, ObjectKey.namespacedName, func(n types.NamespacedName) ObjectKey {
+		return ObjectKey{Namespace: n.Namespace, Name: n.Name}
+	})
+}
+
+func shelve[K comparable, V any](of func(*Set) *map[K]*V, short func(ObjectKey) K, long func(K) ObjectKey) shelf {
+	return shelf{
+		empty: func(s *Set) { *of(s) = map[K]*V{} },
+		set: func(s *Set, key ObjectKey, obj object, copied *bool) {
+			m := of(s)
+			if !*copied {
+				*m, *copied = maps.Clone(*m), true
+			}
+			if v, ok := any(obj).(*V); ok {
+				(*m)[short(key)] = v
+				return
+			}
+			delete(*m, short(key))
+		},
+		get: func(s *Set, key ObjectKey) object {
+			if v := (*of(s))[short(key)]; v != nil {
+				return any(v).(object)
+			}
+			return nil
+		},
+		differences: func(old, s *Set) iter.Seq[ObjectKey] {
+			return func(yield func(ObjectKey) bool) {
+				for k := range compare.Keys(*of(old), *of(s)) {
+					if !yield(long(k)) {
+						return
+					}
+				}
+			}
+		},
 	}
 }
 
-// put returns m with key set to obj, or without key if obj is nil. m belongs to
-// a published Set, so that it is copied first unless copied says that it was.
-func put[K comparable, V any](m *map[K]V, key K, obj object, copied *bool) {
-	if !*copied {
-		*m, *copied = maps.Clone(*m), true
+// Object returns the object under k, a pointer; nil if there is none.
+func (s *Set) Object(k ObjectKey) any {
+	row := kindByName[k.Kind]
+	if row == nil {
+		return nil
 	}
-	if v, ok := obj.(V); ok {
-		(*m)[key] = v
-		return
+	if o := row.get(s, k); o != nil {
+		return o
 	}
-	delete(*m, key)
+	return nil
+}
+
+// Differences are the keys of objects that are not the same in both sets, by kind
+// and then in no order. It costs next to nothing for kinds in which nothing changed.
+func (s *Set) Differences(old *Set) []ObjectKey {
+	var keys []ObjectKey
+	for _, k := range kinds {
+		for key := range k.differences(old, s) {
+			key.Kind = k.name
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
