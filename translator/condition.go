@@ -1,10 +1,7 @@
 package translator
 
 import (
-	"time"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
 // condition is a metav1.Condition without the parts that depend on history:
@@ -36,16 +33,4 @@ func conditionsAt(generation int64, cs ...condition) []metav1.Condition {
 		out = append(out, c.at(generation))
 	}
 	return out
-}
-
-// durationOr parses a Gateway API Duration that the schema has checked.
-func durationOr(d *gwv1.Duration, unset time.Duration) time.Duration {
-	if d == nil {
-		return unset
-	}
-	v, err := time.ParseDuration(string(*d))
-	if err != nil {
-		return unset
-	}
-	return v
 }

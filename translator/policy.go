@@ -36,7 +36,7 @@ func (s *state) resolvePolicies() {
 		p := &policy{obj: obj, issuers: map[string]*issuer{}}
 		for i := range obj.Spec.Issuers {
 			spec := &obj.Spec.Issuers[i]
-			iss := &issuer{spec: spec, maxLifetime: durationOr(spec.MaxTokenLifetime, time.Hour)}
+			iss := &issuer{spec: spec, maxLifetime: v1alpha1.DurationOr(spec.MaxTokenLifetime, time.Hour)}
 			known := IssuerKeys{Name: spec.Name, Offline: spec.Offline}
 			if res := s.in.RemoteKeys[jwks.Key{Policy: name, Issuer: spec.Name}]; res.Stale {
 				known.Stale, known.Error = true, fmt.Sprintf("the keys of before are in use: %v", res.Err)

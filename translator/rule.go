@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
 )
 
@@ -99,7 +100,7 @@ func unsupportedRule(spec *gwv1.HTTPRouteRule) error {
 }
 
 func checkTimeouts(t *gwv1.HTTPRouteTimeouts) error {
-	request, backend := durationOr(t.Request, 0), durationOr(t.BackendRequest, 0)
+	request, backend := v1alpha1.DurationOr(t.Request, 0), v1alpha1.DurationOr(t.BackendRequest, 0)
 	if request > 0 && backend > request {
 		return fmt.Errorf("timeouts.backendRequest %s is longer than timeouts.request %s", backend, request)
 	}
@@ -111,8 +112,8 @@ func checkTimeouts(t *gwv1.HTTPRouteTimeouts) error {
 func (ru *rule) timeout() *durationpb.Duration {
 	var d time.Duration
 	if t := ru.spec.Timeouts; t != nil {
-		d = durationOr(t.Request, 0)
-		if b := durationOr(t.BackendRequest, 0); b > 0 && (d == 0 || b < d) {
+		d = v1alpha1.DurationOr(t.Request, 0)
+		if b := v1alpha1.DurationOr(t.BackendRequest, 0); b > 0 && (d == 0 || b < d) {
 			d = b // without retries both bound the same thing
 		}
 	}

@@ -65,30 +65,17 @@ func (p *Policy) roleNames() string {
 // longest is the longest window the policy allows from the start.
 func (p *Policy) longest(spec *v1alpha1.ActivationSpec, role *v1alpha1.Role) time.Duration {
 	l := p.Spec.Limits
-	longest := duration(l.MaxDuration, 4*time.Hour)
+	longest := v1alpha1.PositiveOr(l.MaxDuration, 4*time.Hour)
 	if spec.Drill {
-		longest = min(longest, duration(l.DrillMaxDuration, 15*time.Minute))
+		longest = min(longest, v1alpha1.PositiveOr(l.DrillMaxDuration, 15*time.Minute))
 	}
 	if role != nil {
-		longest = min(longest, duration(role.MaxDuration, longest))
+		longest = min(longest, v1alpha1.PositiveOr(role.MaxDuration, longest))
 	}
 	if spec.Duration == nil {
-		longest = min(longest, duration(l.DefaultDuration, 15*time.Minute))
+		longest = min(longest, v1alpha1.PositiveOr(l.DefaultDuration, 15*time.Minute))
 	}
 	return longest
-}
-
-// duration parses d, which the schema has checked. What is unset, or in spite
-// of the schema cannot be read, is the default: never "no limit".
-func duration(d *gwv1.Duration, unset time.Duration) time.Duration {
-	if d == nil {
-		return unset
-	}
-	v, err := time.ParseDuration(string(*d))
-	if err != nil || v <= 0 {
-		return unset
-	}
-	return v
 }
 
 // covers reports whether one of the role's hostname patterns covers host.

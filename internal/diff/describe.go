@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -111,7 +110,7 @@ func route(p *posture.Posture, r *posture.Route) *about {
 		a.is("is accepted", 0, "no: "+r.Refused)
 	}
 	for _, o := range r.Openers {
-		a.is("could be opened by role "+o.Role.Name, int64(o.Longest), "for at most "+short(o.Longest))
+		a.is("could be opened by role "+o.Role.Name, int64(o.Longest), "for at most "+posture.Short(o.Longest))
 	}
 	for i := range r.Object.Spec.Rules {
 		rule := &r.Object.Spec.Rules[i]
@@ -212,16 +211,4 @@ func referenceGrant(key types.NamespacedName, obj *gwv1.ReferenceGrant) *about {
 		}
 	}
 	return a
-}
-
-// short is a duration as people write it: 30m, not 30m0s.
-func short(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
 }

@@ -101,7 +101,7 @@ func keys(p *posture.Posture, a *about, topic string, iss *v1alpha1.Issuer) {
 
 func role(a *about, p *activation.Policy, r *v1alpha1.Role) {
 	of := "role " + r.Name
-	a.is(of+" may hold a route open for", int64(p.Longest(r.Name, false)), "at most "+short(p.Longest(r.Name, false)))
+	a.is(of+" may hold a route open for", int64(p.Longest(r.Name, false)), "at most "+posture.Short(p.Longest(r.Name, false)))
 	for _, g := range r.Grants {
 		for _, one := range each(g) {
 			a.has(of+" is held by", one)
@@ -145,13 +145,8 @@ func each(g v1alpha1.Grant) []string {
 }
 
 func length(a *about, topic string, d *gwv1.Duration, unset time.Duration) {
-	v := unset
-	if d != nil {
-		if parsed, err := time.ParseDuration(string(*d)); err == nil {
-			v = parsed
-		}
-	}
-	a.is(topic, int64(v), short(v))
+	v := v1alpha1.DurationOr(d, unset)
+	a.is(topic, int64(v), posture.Short(v))
 }
 
 func number(a *about, topic string, n *int32, unset int32) {

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 )
 
 // stored is a last good answer on disk.
@@ -50,7 +52,7 @@ func Cached(dir string, key Key, src Source, now time.Time) (Result, error) {
 	if s.FetchedAt.After(now) {
 		return Result{}, fmt.Errorf("%s is ignored: it was fetched at %s, which is in the future: check the clock", path, s.FetchedAt.Format(time.RFC3339))
 	}
-	res := Result{Set: set, Raw: s.Body, FetchedAt: s.FetchedAt, Stale: true, Expires: s.FetchedAt.Add(durationOr(src.MaxStale, defaultMaxStale))}
+	res := Result{Set: set, Raw: s.Body, FetchedAt: s.FetchedAt, Stale: true, Expires: s.FetchedAt.Add(v1alpha1.PositiveOr(src.MaxStale, defaultMaxStale))}
 	if !now.Before(res.Expires) {
 		return Result{}, fmt.Errorf("%s is ignored: it is older than jwks.remote.maxStale", path)
 	}

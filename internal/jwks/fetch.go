@@ -13,8 +13,6 @@ import (
 	"os"
 	"time"
 
-	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
-
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 )
 
@@ -69,7 +67,7 @@ func parseURI(uri string) (*url.URL, error) {
 }
 
 func get(ctx context.Context, u *url.URL, src Source) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, durationOr(src.Timeout, defaultTimeout))
+	ctx, cancel := context.WithTimeout(ctx, v1alpha1.PositiveOr(src.Timeout, defaultTimeout))
 	defer cancel()
 	client, err := newClient(src)
 	if err != nil {
@@ -159,24 +157,11 @@ func explain(err error, src Source) error {
 	case errors.As(err, &dns):
 		return fmt.Errorf("%w: check the host of jwks.remote.uri and this host's DNS", err)
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("no complete answer within %s: check the server, or raise jwks.remote.timeout", durationOr(src.Timeout, defaultTimeout))
+		return fmt.Errorf("no complete answer within %s: check the server, or raise jwks.remote.timeout", v1alpha1.PositiveOr(src.Timeout, defaultTimeout))
 	case errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
 		return errors.New("does not speak TLS: jwks.remote.uri must lead to an https server")
 	}
 	return err
-}
-
-// durationOr is a duration of the API, or a default if it is not set. What the
-// CRD would have refused counts as not set.
-func durationOr(d *gwv1.Duration, otherwise time.Duration) time.Duration {
-	if d == nil {
-		return otherwise
-	}
-	parsed, err := time.ParseDuration(string(*d))
-	if err != nil || parsed <= 0 {
-		return otherwise
-	}
-	return parsed
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 )
 
 // Key names an issuer of a policy.
@@ -115,7 +117,7 @@ func (f *Fetcher) start(key Key, src Source) {
 }
 
 func (f *Fetcher) run(ctx context.Context, w *watch) {
-	refresh := max(durationOr(w.src.RefreshInterval, defaultRefresh), minRetry)
+	refresh := max(v1alpha1.PositiveOr(w.src.RefreshInterval, defaultRefresh), minRetry)
 	for failures := 0; ; {
 		delay := spread(refresh)
 		if f.attempt(ctx, w) {
@@ -151,7 +153,7 @@ func (f *Fetcher) attempt(ctx context.Context, w *watch) bool {
 	if err != nil {
 		w.last.Err, w.last.Stale = err, w.last.Set != nil
 	} else {
-		w.last = Result{Set: set, Raw: body, FetchedAt: fetchedAt, Err: unsaved, Expires: fetchedAt.Add(durationOr(w.src.MaxStale, defaultMaxStale))}
+		w.last = Result{Set: set, Raw: body, FetchedAt: fetchedAt, Err: unsaved, Expires: fetchedAt.Add(v1alpha1.PositiveOr(w.src.MaxStale, defaultMaxStale))}
 		// The same keys are the same pointer.
 		if before.Set.Envoy() == set.Envoy() {
 			w.last.Set = before.Set

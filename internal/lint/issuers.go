@@ -12,6 +12,7 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/posture"
 )
 
 const (
@@ -86,8 +87,8 @@ func thumbprint(k jose.JSONWebKey) string {
 }
 
 func longTokenLifetime(r *run, p *v1alpha1.EmergencyPolicy, field string, iss *v1alpha1.Issuer) {
-	if d := duration(iss.MaxTokenLifetime, time.Hour); d > longToken {
-		r.add(policyKey(p), field+".maxTokenLifetime", "tokens of issuer %s may live for %s", iss.Name, short(d))
+	if d := v1alpha1.DurationOr(iss.MaxTokenLifetime, time.Hour); d > longToken {
+		r.add(policyKey(p), field+".maxTokenLifetime", "tokens of issuer %s may live for %s", iss.Name, posture.Short(d))
 	}
 }
 
@@ -158,8 +159,8 @@ func localKeySource(r *run, p *v1alpha1.EmergencyPolicy, field string, iss *v1al
 }
 
 func longStaleKeys(r *run, p *v1alpha1.EmergencyPolicy, field string, iss *v1alpha1.Issuer) {
-	if rem := iss.JWKS.Remote; rem != nil && duration(rem.MaxStale, 24*time.Hour) > longStale {
-		r.add(policyKey(p), field+".jwks.remote.maxStale", "keys of issuer %s are used for %s after the last good fetch", iss.Name, short(duration(rem.MaxStale, 0)))
+	if rem := iss.JWKS.Remote; rem != nil && v1alpha1.DurationOr(rem.MaxStale, 24*time.Hour) > longStale {
+		r.add(policyKey(p), field+".jwks.remote.maxStale", "keys of issuer %s are used for %s after the last good fetch", iss.Name, posture.Short(v1alpha1.DurationOr(rem.MaxStale, 0)))
 	}
 }
 

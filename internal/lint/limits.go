@@ -61,7 +61,7 @@ func standingDoor(r *run, p *v1alpha1.EmergencyPolicy, field string, role *v1alp
 		perDay = *n
 	}
 	if d := longest(p, role.Name); d*time.Duration(perDay) >= 24*time.Hour {
-		r.add(policyKey(p), field, "role %s may open a route %d times a day for %s", role.Name, perDay, short(d))
+		r.add(policyKey(p), field, "role %s may open a route %d times a day for %s", role.Name, perDay, posture.Short(d))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/posture"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 )
 
@@ -72,13 +73,13 @@ func longest(p *v1alpha1.EmergencyPolicy, role string) time.Duration {
 
 func longDuration(r *run, p *v1alpha1.EmergencyPolicy, field string, role *v1alpha1.Role) {
 	if d := longest(p, role.Name); d > longWindow {
-		r.add(policyKey(p), field+".maxDuration", "role %s can hold a route open for %s at a time", role.Name, short(d))
+		r.add(policyKey(p), field+".maxDuration", "role %s can hold a route open for %s at a time", role.Name, posture.Short(d))
 	}
 }
 
 func noMaxDuration(r *run, p *v1alpha1.EmergencyPolicy, field string, role *v1alpha1.Role) {
 	if role.MaxDuration == nil {
-		r.add(policyKey(p), field, "role %s has no maxDuration: the policy's %s applies", role.Name, short(longest(p, role.Name)))
+		r.add(policyKey(p), field, "role %s has no maxDuration: the policy's %s applies", role.Name, posture.Short(longest(p, role.Name)))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/posture"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 )
@@ -232,23 +233,11 @@ func pointlessTimeout(r *run, rt *posture.Route, field string, rule *gwv1.HTTPRo
 	if rule.Timeouts == nil || rule.Timeouts.Request == nil || len(rt.Openers) == 0 {
 		return
 	}
-	asked, longest := duration(rule.Timeouts.Request, 0), time.Duration(0)
+	asked, longest := v1alpha1.DurationOr(rule.Timeouts.Request, 0), time.Duration(0)
 	for _, o := range rt.Openers {
 		longest = max(longest, o.Longest)
 	}
 	if asked > longest {
-		r.add(routeKey(rt), field+".timeouts.request", "%s is longer than the longest window, %s", short(asked), short(longest))
+		r.add(routeKey(rt), field+".timeouts.request", "%s is longer than the longest window, %s", posture.Short(asked), posture.Short(longest))
 	}
-}
-
-// duration of a field that the schema has checked.
-func duration(d *gwv1.Duration, unset time.Duration) time.Duration {
-	if d == nil {
-		return unset
-	}
-	v, err := time.ParseDuration(string(*d))
-	if err != nil {
-		return unset
-	}
-	return v
 }

@@ -96,6 +96,18 @@ func Of(objects translator.Objects, now time.Time) *Posture {
 	return p
 }
 
+// Short is a duration as people write it: 30m, not 30m0s.
+func Short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
 // SortedKeys of a map of objects.
 func SortedKeys[V any](m map[types.NamespacedName]V) []types.NamespacedName {
 	return slices.SortedFunc(maps.Keys(m), func(a, b types.NamespacedName) int {

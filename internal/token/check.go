@@ -265,14 +265,7 @@ func (c *check) shortLived() *Verdict {
 }
 
 func maxLifetime(issuer *v1alpha1.Issuer) time.Duration {
-	if issuer.MaxTokenLifetime == nil {
-		return defaultMaxLifetime
-	}
-	d, err := time.ParseDuration(string(*issuer.MaxTokenLifetime))
-	if err != nil {
-		return defaultMaxLifetime
-	}
-	return d
+	return v1alpha1.DurationOr(issuer.MaxTokenLifetime, defaultMaxLifetime)
 }
 
 func instant(seconds int64) string {
