@@ -198,13 +198,21 @@ func (b *builder) routeConfiguration(sc *scope) {
 	}
 }
 
+// window of a rule that this Gateway may serve now, nil for none.
+func (b *builder) window(ru *rule) *activation.Window {
+	wk := activation.WindowKey{Route: ru.route.key, Rule: ru.key}
+	if w := b.plan.Windows[wk]; w != nil && b.servedRoute(wk) != nil && !b.quarantined(w, ru) {
+		return w
+	}
+	return nil
+}
+
 // windowStates of the rules of a scope, as its routes are made of them.
 func (b *builder) windowStates(sc *scope) []windowState {
 	out := make([]windowState, len(sc.rules))
 	for i, ru := range sc.rules {
-		wk := activation.WindowKey{Route: ru.route.key, Rule: ru.key}
-		w := b.plan.Windows[wk]
-		if w == nil || b.servedRoute(wk) == nil || b.quarantined(w, ru) {
+		w := b.window(ru)
+		if w == nil {
 			continue
 		}
 		out[i] = windowState{
@@ -218,10 +226,8 @@ func (b *builder) windowStates(sc *scope) []windowState {
 // route makes the Envoy route of an entry: open if its window is, else a 404 in
 // its place.
 func (b *builder) route(e entry, at origin, needs map[snapshot.Key]bool) lock.Route {
-	r := e.rule.route
-	wk := activation.WindowKey{Route: r.key, Rule: e.rule.key}
-	w := b.plan.Windows[wk]
-	if w == nil || b.servedRoute(wk) == nil || b.quarantined(w, e.rule) {
+	r, w := e.rule.route, b.window(e.rule)
+	if w == nil {
 		return lock.Closed(e.name(), e.match.envoy(), 404)
 	}
 	policy := b.gateway.class.policy

@@ -96,7 +96,7 @@ func (d *hostDraft) tried(rc *snapshot.Resource) (answered bool, refused string)
 // answers as the host has routes, and the others go on.
 func (d *hostDraft) without(refused string) *snapshot.Resource {
 	routes := d.scope.routes()
-	good, settled := d.closeAll(routes, refused)
+	good, settled := d.closeAll(routes)
 	if settled {
 		good, settled = d.openEach(routes, good)
 	}
@@ -110,7 +110,7 @@ func (d *hostDraft) without(refused string) *snapshot.Resource {
 
 // closeAll gives every route the place that Envoy takes it in. It returns what to
 // send, and whether that is settled.
-func (d *hostDraft) closeAll(routes []*route, refused string) (*snapshot.Resource, bool) {
+func (d *hostDraft) closeAll(routes []*route) (*snapshot.Resource, bool) {
 	for _, r := range routes {
 		d.forms[r] = closed
 	}
@@ -121,44 +121,37 @@ func (d *hostDraft) closeAll(routes []*route, refused string) (*snapshot.Resourc
 	for _, r := range routes {
 		d.forms[r] = leftOut
 	}
-	good := d.make()
-	for _, r := range routes {
-		d.forms[r] = closed
-		rc := d.make()
-		answered, no := d.tried(rc)
-		if !answered {
-			return rc, false
-		}
-		if no == "" {
-			good = rc
-			continue
-		}
-		d.forms[r] = leftOut
-		d.exclude(r, "Envoy refused it: "+cmp.Or(no, refused))
-	}
-	return good, true
+	return d.tryEach(routes, d.make(), closed)
 }
 
 // openEach opens what Envoy takes open.
 func (d *hostDraft) openEach(routes []*route, good *snapshot.Resource) (*snapshot.Resource, bool) {
+	routes = slices.DeleteFunc(slices.Clone(routes), func(r *route) bool { return d.forms[r] == leftOut })
+	good, settled := d.tryEach(routes, good, asIs)
+	if settled {
+		d.excludeUnplaced()
+	}
+	return good, settled
+}
+
+// tryEach gives the routes a form one by one; one that Envoy refuses in it stays in
+// the form it had. good is what Envoy takes if it refuses all.
+func (d *hostDraft) tryEach(routes []*route, good *snapshot.Resource, f form) (*snapshot.Resource, bool) {
 	for _, r := range routes {
-		if d.forms[r] == leftOut {
-			continue
-		}
-		d.forms[r] = asIs
+		had := d.forms[r]
+		d.forms[r] = f
 		rc := d.make()
 		answered, no := d.tried(rc)
-		if !answered {
+		switch {
+		case !answered:
 			return rc, false
-		}
-		if no == "" {
+		case no == "":
 			good = rc
-			continue
+		default:
+			d.forms[r] = had
+			d.exclude(r, "Envoy refused it: "+no)
 		}
-		d.forms[r] = closed
-		d.exclude(r, "Envoy refused it: "+no)
 	}
-	d.excludeUnplaced()
 	return good, true
 }
 

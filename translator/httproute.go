@@ -184,11 +184,11 @@ func (s *state) attach(r *route, p *parent) {
 			continue
 		}
 		named = true
-		if !s.allows(l, r.key.Namespace) || len(l.supported) == 0 {
+		if !Allows(l.spec, p.gateway.key.Namespace, r.key.Namespace, s.in.Namespaces) || len(l.supported) == 0 {
 			continue
 		}
 		allowed = true
-		if hosts := intersect(l.hostname, r.obj.Spec.Hostnames); len(hosts) > 0 {
+		if hosts := CommonHostnames(l.hostname, r.obj.Spec.Hostnames); len(hosts) > 0 {
 			p.attached = append(p.attached, attachment{l, hosts})
 		}
 	}
@@ -220,38 +220,6 @@ func (p *parent) judge(r *route) {
 // placed reports whether the route takes its place in the match order of p's
 // Gateway. A refused route does too: what it names answers 404.
 func (p *parent) placed() bool { return len(p.attached) > 0 }
-
-// intersect lists the hostnames that a listener and a route have in common, in
-// lower case; "*" for all of a listener without a hostname.
-func intersect(listener string, route []gwv1.Hostname) []string {
-	if len(route) == 0 {
-		if listener == "" {
-			return []string{"*"}
-		}
-		return []string{listener}
-	}
-	set := map[string]bool{}
-	for _, h := range route {
-		host := strings.ToLower(string(h))
-		switch {
-		case listener == "" || host == listener || wildcardCovers(listener, host):
-			set[host] = true
-		case wildcardCovers(host, listener):
-			set[listener] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(set))
-}
-
-// wildcardCovers reports whether wildcard, "*.example.com", covers host, which
-// may itself be a narrower wildcard.
-func wildcardCovers(wildcard, host string) bool {
-	suffix, ok := strings.CutPrefix(wildcard, "*")
-	if !ok || host == wildcard {
-		return false
-	}
-	return strings.HasSuffix(strings.TrimPrefix(host, "*"), suffix) && strings.TrimPrefix(host, "*") != suffix
-}
 
 // decisionRoute is the route as the activation package sees it.
 func (s *state) decisionRoute(r *route) *activation.Route {

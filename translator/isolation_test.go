@@ -41,3 +41,17 @@ func TestTwoRulesOfOneNameAreRefused(t *testing.T) {
 		t.Errorf("the activation is %s", p)
 	}
 }
+
+func TestAWildcardCoversWhatIsNarrowerAndNotItself(t *testing.T) {
+	for host, want := range map[string]bool{
+		"a.example.com": true, "b.a.example.com": true, "*.a.example.com": true,
+		"*.example.com": false, "example.com": false, ".example.com": false, "badexample.com": false, "*": false, "": false,
+	} {
+		if got := Covers("*.example.com", host); got != want {
+			t.Errorf("%q: %t", host, got)
+		}
+	}
+	if Covers("a.example.com", "a.example.com") {
+		t.Error("an exact hostname is no wildcard")
+	}
+}

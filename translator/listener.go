@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -196,29 +194,6 @@ func checkPair(cert, private []byte) error {
 		return fmt.Errorf("keys of type %T are not supported: use RSA or ECDSA", k)
 	}
 	return nil
-}
-
-// allows reports whether routes of namespace may attach to the listener.
-func (s *state) allows(l *listener, namespace string) bool {
-	from := gwv1.NamespacesFromSame
-	var selector *metav1.LabelSelector
-	if a := l.spec.AllowedRoutes; a != nil && a.Namespaces != nil {
-		if a.Namespaces.From != nil {
-			from = *a.Namespaces.From
-		}
-		selector = a.Namespaces.Selector
-	}
-	switch from {
-	case gwv1.NamespacesFromAll:
-		return true
-	case gwv1.NamespacesFromSame:
-		return namespace == l.gateway.key.Namespace
-	case gwv1.NamespacesFromSelector:
-		sel, err := metav1.LabelSelectorAsSelector(selector)
-		ns := s.in.Namespaces[namespace]
-		return err == nil && ns != nil && sel.Matches(labels.Set(ns.Labels))
-	}
-	return false
 }
 
 // chains groups the serving listeners of a Gateway into Envoy listeners.

@@ -146,7 +146,7 @@ func (g *gateway) mostSpecific(l *listener, host string) *listener {
 		if !other.serving() || other.chain() != l.chain() {
 			continue
 		}
-		covers := other.hostname == "" || other.hostname == host || wildcardCovers(other.hostname, host)
+		covers := other.hostname == "" || other.hostname == host || Covers(other.hostname, host)
 		if covers && specificity(other.hostname) > specificity(best.hostname) {
 			best = other
 		}

@@ -69,19 +69,9 @@ func tellAnything(data json.RawMessage) telling { return telling{message: string
 
 func tellActivation(f activation.Fact) telling {
 	r := f.Record
-	t := telling{event: string(f.Event), who: r.RequestedBy, object: "Activation " + r.Key().String(), role: r.Spec.Role, incident: r.Spec.Incident}
-	if f.Event == activation.Revoked && r.EndedBy != "" {
-		t.who = r.EndedBy
+	return telling{
+		event: string(f.Event), who: f.Who(), object: "Activation " + r.Key().String(), role: r.Spec.Role, incident: r.Spec.Incident, message: f.Words(),
 	}
-	switch {
-	case r.Message != "":
-		t.message = r.Message
-	case f.Event == activation.Requested:
-		t.message = r.Spec.Reason
-	case f.Event == activation.Opened, f.Event == activation.Live:
-		t.message = "until " + r.Deadline.UTC().Format("15:04:05.000Z")
-	}
-	return t
 }
 
 func tellRequest(r audit.RequestEntry) telling {

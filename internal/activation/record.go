@@ -140,6 +140,27 @@ func (f Fact) Opens() bool {
 	return f.Event == Requested || f.Event == Opened
 }
 
+// Who is who caused it, as far as is known.
+func (f Fact) Who() string {
+	if f.Event == Revoked && f.Record.EndedBy != "" {
+		return f.Record.EndedBy
+	}
+	return f.Record.RequestedBy
+}
+
+// Words say why or until when, for people.
+func (f Fact) Words() string {
+	switch r := f.Record; {
+	case r.Message != "":
+		return r.Message
+	case f.Event == Requested:
+		return r.Spec.Reason
+	case f.Event == Opened, f.Event == Live:
+		return "until " + r.Deadline.UTC().Format("15:04:05.000Z")
+	}
+	return ""
+}
+
 // TargetKey names a target within its activation.
 func TargetKey(t v1alpha1.TargetReference) string {
 	k := t.Kind + "/" + t.Name

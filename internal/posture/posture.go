@@ -16,7 +16,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -192,7 +191,7 @@ func (p *Posture) place(r *Route, g *Gateway, ref gwv1.ParentReference) {
 	for i := range g.Object.Spec.Listeners {
 		l := &g.Object.Spec.Listeners[i]
 		named := (ref.SectionName == nil || *ref.SectionName == l.Name) && (ref.Port == nil || *ref.Port == l.Port)
-		if !named || !p.allows(g, l, r.Key.Namespace) {
+		if !named || !translator.Allows(l, g.Key.Namespace, r.Key.Namespace, p.Objects.Namespaces) {
 			continue
 		}
 		for _, h := range common(l.Hostname, r.Object.Spec.Hostnames) {
@@ -204,55 +203,13 @@ func (p *Posture) place(r *Route, g *Gateway, ref gwv1.ParentReference) {
 	}
 }
 
-// allows: whether a listener lets in the routes of a namespace.
-func (p *Posture) allows(g *Gateway, l *gwv1.Listener, namespace string) bool {
-	from := gwv1.NamespacesFromSame
-	var selector *metav1.LabelSelector
-	if a := l.AllowedRoutes; a != nil && a.Namespaces != nil {
-		if a.Namespaces.From != nil {
-			from = *a.Namespaces.From
-		}
-		selector = a.Namespaces.Selector
-	}
-	switch from {
-	case gwv1.NamespacesFromAll:
-		return true
-	case gwv1.NamespacesFromSame:
-		return namespace == g.Key.Namespace
-	case gwv1.NamespacesFromSelector:
-		s, err := metav1.LabelSelectorAsSelector(selector)
-		ns := p.Objects.Namespaces[namespace]
-		return err == nil && ns != nil && s.Matches(labels.Set(ns.Labels))
-	}
-	return false
-}
-
+// common are the hostnames that a listener and a route have in common.
 func common(listener *gwv1.Hostname, route []gwv1.Hostname) []string {
-	bound := "*"
-	if listener != nil && *listener != "" {
+	bound := ""
+	if listener != nil {
 		bound = strings.ToLower(string(*listener))
 	}
-	if len(route) == 0 {
-		return []string{bound}
-	}
-	var out []string
-	for _, h := range route {
-		host := strings.ToLower(string(h))
-		switch {
-		case bound == "*" || host == bound || Covers(bound, host):
-			out = append(out, host)
-		case Covers(host, bound):
-			out = append(out, bound)
-		}
-	}
-	return out
-}
-
-// Covers reports whether wildcard, "*.example.com", covers host, which may be a
-// narrower wildcard.
-func Covers(wildcard, host string) bool {
-	suffix, ok := strings.CutPrefix(wildcard, "*")
-	return ok && host != wildcard && strings.HasSuffix(host, suffix) && strings.TrimPrefix(host, "*") != suffix
+	return translator.CommonHostnames(bound, route)
 }
 
 // openers asks the activation package which roles the policy lets open the route.

@@ -168,17 +168,3 @@ func TestHostnamesThatARouteAndAListenerHaveInCommon(t *testing.T) {
 		t.Errorf("no hostname at all: %q", got)
 	}
 }
-
-func TestAWildcardCoversWhatIsNarrowerAndNotItself(t *testing.T) {
-	for host, want := range map[string]bool{
-		"a.example.com": true, "b.a.example.com": true, "*.a.example.com": true,
-		"*.example.com": false, "example.com": false, ".example.com": false, "badexample.com": false, "*": false, "": false,
-	} {
-		if got := Covers("*.example.com", host); got != want {
-			t.Errorf("%q: %t", host, got)
-		}
-	}
-	if Covers("a.example.com", "a.example.com") {
-		t.Error("an exact hostname is no wildcard")
-	}
-}

@@ -45,19 +45,8 @@ func tellActivation(t *control.TimelineEntry) error {
 		return err
 	}
 	r := f.Record
-	t.Event, t.Who, t.Object = string(f.Event), r.RequestedBy, "Activation "+r.Key().String()
-	t.Role, t.Incident = r.Spec.Role, r.Spec.Incident
-	if f.Event == activation.Revoked && r.EndedBy != "" {
-		t.Who = r.EndedBy
-	}
-	switch {
-	case r.Message != "":
-		t.Message = r.Message
-	case f.Event == activation.Requested:
-		t.Message = r.Spec.Reason
-	case f.Event == activation.Opened, f.Event == activation.Live:
-		t.Message = "until " + r.Deadline.UTC().Format("15:04:05.000Z")
-	}
+	t.Event, t.Who, t.Object = string(f.Event), f.Who(), "Activation "+r.Key().String()
+	t.Role, t.Incident, t.Message = r.Spec.Role, r.Spec.Incident, f.Words()
 	return nil
 }
 
