@@ -1,9 +1,7 @@
 package translator
 
 import (
-	"bytes"
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,9 +15,9 @@ import (
 	// The message types inside Any that protojson must know.
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"github.com/breakglass-gateway/breakglass-gateway/internal/golden"
+)
 
 var nowLine = regexp.MustCompile(`(?m)^# now: (\S+)$`)
 
@@ -46,8 +44,8 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			out := settle(t, load(t, in, now), nil)
-			golden(t, filepath.Join(dir, "xds.yaml"), xdsYAML(t, out))
-			golden(t, filepath.Join(dir, "status.yaml"), statusYAML(t, out))
+			golden.Check(t, filepath.Join(dir, "xds.yaml"), xdsYAML(t, out))
+			golden.Check(t, filepath.Join(dir, "status.yaml"), statusYAML(t, out))
 		})
 	}
 }
@@ -67,23 +65,6 @@ func TestGoldenHasNoOrphans(t *testing.T) {
 				t.Errorf("%s: %v", d, err)
 			}
 		}
-	}
-}
-
-func golden(t *testing.T, path string, got []byte) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s differs; run go test ./translator -update and read the diff\ngot:\n%s", path, got)
 	}
 }
 

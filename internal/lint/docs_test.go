@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/breakglass-gateway/breakglass-gateway/internal/golden"
 )
 
 // table of the rules, as docs/reviewing.md has it.
@@ -32,7 +34,7 @@ func TestTheRulesAreAsDocumented(t *testing.T) {
 	if !found || !ended {
 		t.Fatalf("%s has no marks around the table", path)
 	}
-	if *update {
+	if golden.Updating() {
 		if err := os.WriteFile(path, []byte(before+begin+table()+end+after), 0o644); err != nil {
 			t.Fatal(err)
 		}

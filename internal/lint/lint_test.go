@@ -6,10 +6,8 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
-	"flag"
 	"fmt"
 	"math/big"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,10 +19,9 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/golden"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 var now = time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
 
@@ -44,19 +41,7 @@ func text(r *Report) string {
 
 func TestManifestsThatAreTooWideAreFoundWhereTheyAre(t *testing.T) {
 	got := text(Run(wide(t)))
-	path := filepath.Join("testdata", "wide.txt")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs; run go test ./internal/lint -update and read the diff\ngot:\n%s", path, got)
-	}
+	golden.Check(t, filepath.Join("testdata", "wide.txt"), []byte(got))
 }
 
 func TestTheSameManifestsGiveTheSameReport(t *testing.T) {

@@ -3,8 +3,6 @@ package render
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,12 +13,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/golden"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 	"github.com/breakglass-gateway/breakglass-gateway/translator"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 var (
 	now = time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC)
@@ -61,19 +58,7 @@ func asYAML(t *testing.T, d *Document) string {
 
 func TestGolden(t *testing.T) {
 	got := asYAML(t, render(t, door(t), Options{Opens: []Open{{Route: db, Rule: "promote", Duration: 5 * time.Minute}}}))
-	path := filepath.Join("testdata", "door.yaml")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs; run go test ./internal/render -update and read the diff\ngot:\n%s", path, got)
-	}
+	golden.Check(t, filepath.Join("testdata", "door.yaml"), []byte(got))
 }
 
 func TestTheSameManifestsAndTimeGiveTheSameDocument(t *testing.T) {

@@ -1,14 +1,12 @@
 package source
 
 import (
-	"flag"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "write the golden files")
+	"github.com/breakglass-gateway/breakglass-gateway/internal/golden"
+)
 
 // Each testdata/problems/*.yaml has the problems it must lead to in a .txt.
 func TestProblemsNameFileLineObjectFieldAndRemedy(t *testing.T) {
@@ -22,19 +20,7 @@ func TestProblemsNameFileLineObjectFieldAndRemedy(t *testing.T) {
 			for _, p := range Load(in).Problems {
 				b.WriteString(strings.ReplaceAll(p.Error(), "testdata/problems/", "") + "\n")
 			}
-			golden := strings.TrimSuffix(in, ".yaml") + ".txt"
-			if *update {
-				if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if b.String() != string(want) {
-				t.Errorf("got\n%s\nwant\n%s", b.String(), want)
-			}
+			golden.Check(t, strings.TrimSuffix(in, ".yaml")+".txt", []byte(b.String()))
 			// What the inputs call their secrets.
 			for _, secret := range []string{"hunter2", "20001"} {
 				if strings.Contains(b.String(), secret) {
