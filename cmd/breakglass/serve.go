@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/breakglass-gateway/breakglass-gateway/internal/engine"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/serve"
 )
 
@@ -40,7 +41,7 @@ and the next serve on the same data directory adopts it.`,
 			if err := apart(o.ConfigDir, o.DataDir); err != nil {
 				return err
 			}
-			stderr := serve.NewLogWriter(os.Stderr)
+			stderr := engine.NewLogWriter(os.Stderr)
 			defer stderr.Flush()
 			if o.Log, err = newLogger(stderr, logFormat, logLevel); err != nil {
 				return err

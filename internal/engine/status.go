@@ -1,4 +1,4 @@
-package serve
+package engine
 
 import (
 	"cmp"
@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1"
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -58,7 +58,7 @@ func sorted[V any](m map[types.NamespacedName]V) []types.NamespacedName {
 }
 
 // notReady lists what should be served and cannot be.
-func (l *loop) notReady() []string {
+func (l *Engine) notReady() []string {
 	v := l.view.Load()
 	if v == nil {
 		return []string{"the manifests are not loaded yet"}
@@ -83,17 +83,11 @@ func (l *loop) notReady() []string {
 		if c := condition(v.result.Statuses.Gateways[key].Conditions, string(gwv1.GatewayConditionProgrammed)); c.Status != v1.ConditionTrue {
 			out = append(out, fmt.Sprintf("Gateway %s: %s", key, c.Message))
 		}
-		if e := v.envoys[key]; e != nil {
-			if state, err := e.state(); err != nil {
-				out = append(out, fmt.Sprintf("Gateway %s: Envoy does not start: %v", key, err))
-			} else if state.PID == 0 {
-				out = append(out, fmt.Sprintf("Gateway %s: Envoy is being started", key))
-			} else if !state.Ready {
-				out = append(out, fmt.Sprintf("Gateway %s: Envoy is not ready: %s", key, cmp.Or(state.LastError, "it is starting")))
-			}
+		if _, problem := l.world.Envoy(key); problem != "" {
+			out = append(out, fmt.Sprintf("Gateway %s: %s", key, problem))
 		}
 	}
-	return out
+	return append(out, l.world.NotReady()...)
 }
 
 func condition(cs []v1.Condition, kind string) v1.Condition {
@@ -105,7 +99,7 @@ func condition(cs []v1.Condition, kind string) v1.Condition {
 	return v1.Condition{Type: kind, Status: v1.ConditionUnknown}
 }
 
-func (l *loop) gatewayStatus(v *view, key types.NamespacedName) control.GatewayStatus {
+func (l *Engine) gatewayStatus(v *view, key types.NamespacedName) control.GatewayStatus {
 	obj, st := v.set.Gateways[key], v.result.Statuses.Gateways[key]
 	out := control.GatewayStatus{Namespace: key.Namespace, Name: key.Name, Class: string(obj.Spec.GatewayClassName)}
 	if c := v.set.GatewayClasses[out.Class]; c != nil && c.Spec.ParametersRef != nil {
@@ -129,16 +123,7 @@ func (l *loop) gatewayStatus(v *view, key types.NamespacedName) control.GatewayS
 		}
 		out.Listeners = append(out.Listeners, item)
 	}
-	if e := v.envoys[key]; e != nil {
-		state, err := e.state()
-		out.Envoy = control.EnvoyStatus{
-			PID: state.PID, Ready: state.Ready, Restarts: state.Restarts, LastError: state.LastError,
-			Connected: l.xds.Delivery(key.String()).Connected(),
-		}
-		if err != nil {
-			out.Envoy.LastError = err.Error()
-		}
-	}
+	out.Envoy, _ = l.world.Envoy(key)
 	return out
 }
 

@@ -1,6 +1,7 @@
-package serve
+package engine
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -8,6 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/breakglass-gateway/breakglass-gateway/translator"
+	"github.com/breakglass-gateway/breakglass-gateway/xds/snapshot"
+	"github.com/prometheus/client_golang/prometheus"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -22,14 +27,26 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 )
 
+// nowhere is a world without Envoys.
+type nowhere struct{}
+
+func (nowhere) Requester(*source.Set, types.NamespacedName) string                { return "nobody" }
+func (nowhere) Amend(*translator.Input)                                           {}
+func (nowhere) Apply(context.Context, *source.Set, *translator.Result)            {}
+func (nowhere) Deliveries() map[types.NamespacedName]snapshot.Delivery            { return nil }
+func (nowhere) Envoy(types.NamespacedName) (status control.EnvoyStatus, _ string) { return status, "" }
+func (nowhere) NotReady() []string                                                { return nil }
+func (nowhere) Collect(chan<- prometheus.Metric)                                  {}
+func (nowhere) Stop()                                                             {}
+
 // begun is a loop with an empty journal on disk, without manifests and Envoys.
-func begun(t *testing.T) *loop {
+func begun(t *testing.T) *Engine {
 	t.Helper()
 	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
-	l := &loop{
-		log: log, opts: Options{DataDir: dir, Log: log}, recorder: &recorder.Recorder{}, swept: true,
+	l := &Engine{
+		log: log, opts: Options{DataDir: dir, Log: log}, recorder: &recorder.Recorder{}, world: nowhere{},
 		pokes: make(chan struct{}, 1), written: make(chan *write, 1), viewed: make(chan struct{}),
-		set: &source.Set{}, candidates: map[types.NamespacedName]*candidate{}, envoys: map[types.NamespacedName]*envoy{},
+		set: &source.Set{}, candidates: map[types.NamespacedName]*candidate{},
 		reserve: reserve{filepath.Join(dir, "reserve")},
 	}
 	var err error
@@ -50,7 +67,7 @@ func begun(t *testing.T) *loop {
 }
 
 // started is one whose start is on record.
-func started(t *testing.T) *loop {
+func started(t *testing.T) *Engine {
 	t.Helper()
 	l := begun(t)
 	if err := l.journal.Append(t.Context(), entry(audit.KindStart, startRecord{})); err != nil {
@@ -64,7 +81,7 @@ func started(t *testing.T) *loop {
 }
 
 // tick is the housekeeping of run, and what follows until nothing is written.
-func (l *loop) tick(t *testing.T) {
+func (l *Engine) tick(t *testing.T) {
 	t.Helper()
 	l.resting = false
 	if l.stale() {
@@ -73,7 +90,7 @@ func (l *loop) tick(t *testing.T) {
 	l.settleWrites(t)
 }
 
-func (l *loop) settleWrites(t *testing.T) {
+func (l *Engine) settleWrites(t *testing.T) {
 	t.Helper()
 	for range 10 {
 		if !l.writing {
@@ -85,7 +102,7 @@ func (l *loop) settleWrites(t *testing.T) {
 	t.Fatal("it does not come to rest")
 }
 
-func (l *loop) kinds(t *testing.T) (all []string) {
+func (l *Engine) kinds(t *testing.T) (all []string) {
 	t.Helper()
 	if err := l.journal.Replay(func(e audit.Entry) error { all = append(all, e.Kind); return nil }); err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package serve
+package engine
 
 import (
 	"errors"
@@ -15,11 +15,11 @@ import (
 // audit log. A journal that is behind either was restored from a copy, or cut:
 // what was closed since then would be open again in it.
 
-func (l *loop) seqFile() string { return filepath.Join(l.opts.DataDir, "journal.seq") }
+func (l *Engine) seqFile() string { return filepath.Join(l.opts.DataDir, "journal.seq") }
 
 // noteSeq remembers the number. A number that is too low, because this failed or
 // was lost with the power, only misses a restored copy; it never closes anything.
-func (l *loop) noteSeq() {
+func (l *Engine) noteSeq() {
 	tmp := l.seqFile() + ".tmp"
 	err := os.WriteFile(tmp, []byte(strconv.FormatUint(l.seq, 10)+"\n"), 0o600)
 	if err == nil {
@@ -31,7 +31,7 @@ func (l *loop) noteSeq() {
 }
 
 // checkSeq compares the journal with the number beside it.
-func (l *loop) checkSeq() error {
+func (l *Engine) checkSeq() error {
 	text, err := os.ReadFile(l.seqFile())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -50,7 +50,7 @@ func (l *loop) checkSeq() error {
 }
 
 // forget ends everything that is open in a journal that is not to be trusted.
-func (l *loop) forget(why ...any) {
+func (l *Engine) forget(why ...any) {
 	l.log.Error("the journal is older than what was recorded: it was restored or cut; everything that is open in it ends", why...)
 	l.forgetful = true
 	for key, r := range l.records {
@@ -61,7 +61,7 @@ func (l *loop) forget(why ...any) {
 }
 
 // journalThere makes sure that what is written can be found again.
-func (l *loop) journalThere() error {
+func (l *Engine) journalThere() error {
 	if _, err := os.Stat(filepath.Join(l.opts.DataDir, "journal")); err != nil {
 		return fmt.Errorf("the journal is gone from the data directory: restart serve: %w", err)
 	}

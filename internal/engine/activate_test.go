@@ -1,4 +1,4 @@
-package serve
+package engine
 
 import (
 	"strings"
@@ -18,7 +18,7 @@ func TestAnActivationWaitsForTheManifests(t *testing.T) {
 	for name, loads := range map[string]bool{"that come": true, "that do not come": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := &loop{commands: make(chan func()), viewed: make(chan struct{}), recorder: &recorder.Recorder{}}
+				l := &Engine{commands: make(chan func()), viewed: make(chan struct{}), recorder: &recorder.Recorder{}}
 				req := control.ActivateRequest{Activation: v1alpha1.Activation{Spec: v1alpha1.ActivationSpec{
 					TargetRefs: []v1alpha1.TargetReference{{Kind: "HTTPRoute", Name: "db"}}, Role: "db", Reason: "r", Incident: "I",
 				}}}

@@ -1,4 +1,4 @@
-package serve
+package engine
 
 import (
 	"context"
@@ -18,11 +18,11 @@ import (
 )
 
 // backend answers the control socket.
-type backend struct{ *loop }
+type backend struct{ *Engine }
 
 var _ control.Backend = backend{}
 
-func (l *loop) serveControl() error {
+func (l *Engine) serveControl() error {
 	s, err := control.Listen(l.opts.DataDir, backend{l}, l.log)
 	if err != nil {
 		return err
@@ -32,7 +32,7 @@ func (l *loop) serveControl() error {
 	go func() {
 		if err := s.Serve(ctx); err != nil && ctx.Err() == nil {
 			l.log.Error("the control socket failed", "error", err)
-			l.cancel()
+			l.Fail(fmt.Errorf("the control socket failed: %w", err))
 		}
 	}()
 	return nil
@@ -40,6 +40,9 @@ func (l *loop) serveControl() error {
 
 // Activate breaks the glass: the request is durable before it can take effect.
 func (b backend) Activate(ctx context.Context, req control.ActivateRequest, peer control.Peer) (*v1alpha1.Activation, error) {
+	if b.opts.ReadOnly != "" {
+		return nil, control.Errorf(control.Refused, "%s", b.opts.ReadOnly)
+	}
 	obj := req.Activation.DeepCopy()
 	obj.APIVersion, obj.Kind = v1alpha1.GroupVersion.String(), "Activation"
 	obj.Status = v1alpha1.ActivationStatus{}
@@ -90,7 +93,7 @@ type candidate struct {
 
 // request takes a name, on the loop; the reconcile that follows proposes the
 // facts.
-func (l *loop) request(key types.NamespacedName, obj *v1alpha1.Activation, peer control.Peer) (*candidate, error) {
+func (l *Engine) request(key types.NamespacedName, obj *v1alpha1.Activation, peer control.Peer) (*candidate, error) {
 	if l.set == nil {
 		return nil, control.Errorf(control.Unavailable, "the manifests are not loaded yet: try again")
 	}
@@ -112,7 +115,7 @@ func (l *loop) request(key types.NamespacedName, obj *v1alpha1.Activation, peer 
 // turnAway answers the candidates that came just before the log failed, as request
 // does those that come later. Who asked is there to ask again: nothing opens long
 // after they have left.
-func (l *loop) turnAway(failing string) {
+func (l *Engine) turnAway(failing string) {
 	if failing == "" {
 		return
 	}
@@ -125,7 +128,7 @@ func (l *loop) turnAway(failing string) {
 }
 
 // requests are the candidates as the translator takes them.
-func (l *loop) requests() map[types.NamespacedName]activation.Record {
+func (l *Engine) requests() map[types.NamespacedName]activation.Record {
 	out := make(map[types.NamespacedName]activation.Record, len(l.candidates))
 	for key, c := range l.candidates {
 		out[key] = c.record
@@ -135,7 +138,7 @@ func (l *loop) requests() map[types.NamespacedName]activation.Record {
 
 // answer tells whoever waits for a candidate that it is on record, or why not. A
 // request that could not be recorded is over: its caller was told so.
-func (l *loop) answer(facts []activation.Fact, err error) {
+func (l *Engine) answer(facts []activation.Fact, err error) {
 	for _, f := range facts {
 		if c := l.candidates[f.Record.Key()]; c != nil {
 			c.recorded <- err
@@ -173,6 +176,9 @@ const recordTimeout = 5 * time.Second
 // written; it returns when that is on record as well, so that a restart cannot
 // take it back.
 func (b backend) Revoke(ctx context.Context, req control.RevokeRequest, peer control.Peer) ([]v1alpha1.Activation, error) {
+	if b.opts.ReadOnly != "" {
+		return nil, control.Errorf(control.Refused, "%s", b.opts.ReadOnly)
+	}
 	out, err := b.revokeKnown(ctx, req, peer)
 	if err != nil || !req.All {
 		return out, err
@@ -217,7 +223,7 @@ func (b backend) revokeKnown(ctx context.Context, req control.RevokeRequest, pee
 }
 
 // revoke marks what is to end; the reconcile that follows on the loop ends it.
-func (l *loop) revoke(req control.RevokeRequest, wish activation.Revocation) ([]types.NamespacedName, error) {
+func (l *Engine) revoke(req control.RevokeRequest, wish activation.Revocation) ([]types.NamespacedName, error) {
 	var keys []types.NamespacedName
 	for _, key := range req.Names {
 		if _, known := l.records[key]; !known {

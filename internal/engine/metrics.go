@@ -1,4 +1,4 @@
-package serve
+package engine
 
 import (
 	"errors"
@@ -17,12 +17,12 @@ import (
 
 // serveMetrics serves metrics and health on a loopback address: what they tell
 // is for this host, and there is no authentication.
-func (l *loop) serveMetrics() error {
+func (l *Engine) serveMetrics() error {
 	if l.opts.MetricsAddress == "" {
 		return nil
 	}
 	host, _, err := net.SplitHostPort(l.opts.MetricsAddress)
-	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+	if ip := net.ParseIP(host); err != nil || !l.opts.MetricsAnywhere && (ip == nil || !ip.IsLoopback()) {
 		return fmt.Errorf("metrics address %q: must be a loopback IP and a port, such as 127.0.0.1:9102", l.opts.MetricsAddress)
 	}
 	sock, err := net.Listen("tcp", l.opts.MetricsAddress)
@@ -52,22 +52,19 @@ func (l *loop) serveMetrics() error {
 }
 
 // metrics reads the state when it is asked.
-type metrics struct{ *loop }
+type metrics struct{ *Engine }
 
 var (
 	descReady       = desc("ready", "1 if everything that should be served can be served.")
 	descActivations = desc("activations", "Activations by phase.", "phase")
 	descDeadline    = desc("activation_deadline_seconds", "Deadline of each live activation, Unix time.", "namespace", "name", "role")
 	descProblems    = desc("manifest_problems", "Problems found in the manifests.")
-	descConnected   = desc("envoy_connected", "1 if the Envoy of the Gateway holds a configuration stream.", "gateway")
-	descRestarts    = desc("envoy_restarts_total", "Restarts of the Gateway's Envoy since serve started.", "gateway")
 	descBehind      = desc("clock_behind_seconds", "How far the wall clock is behind the clock that windows are judged by.")
 	descRecording   = desc("recording", "1 if facts can be recorded. 0: nothing opens.")
-	descEntries     = desc("audit_entries_total", "Entries written to the audit log since serve started.")
-	descRescued     = desc("audit_rescued_total", "Requests that only the gRPC access log told of, since serve started.")
-	descMissing     = desc("audit_missing_total", "Requests that Envoy counted and the audit log lacks, as said by gap entries since serve started.")
-	descGaps        = desc("audit_gaps_total", "Gap entries written since serve started.")
-	descMalformed   = desc("audit_malformed_messages_total", "Messages of the gRPC access log that could not be decoded, since serve started; the spool has what was in them.")
+	descEntries     = desc("audit_entries_total", "Entries written to the audit log since the start.")
+	descRescued     = desc("audit_rescued_total", "Requests that only the gRPC access log told of, since the start.")
+	descMissing     = desc("audit_missing_total", "Requests that Envoy counted and the audit log lacks, as said by gap entries since the start.")
+	descGaps        = desc("audit_gaps_total", "Gap entries written since the start.")
 	descUnread      = desc("audit_spool_unread_bytes", "Bytes in Envoy's spools that are not in the audit log yet.")
 	descComplete    = desc("audit_complete", "1 if the audit log has as many requests as Envoy has counted.")
 	descAuditing    = desc("audit_keeping", "1 if entries can be kept. 0: nothing opens, and by policy nothing is served.")
@@ -87,6 +84,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(descReady, truth(len(m.notReady()) == 0))
 	gauge(descBehind, m.clock.Behind().Seconds())
 	m.collectAudit(ch)
+	m.world.Collect(ch)
 	v := m.view.Load()
 	if v == nil {
 		return
@@ -108,11 +106,6 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 			gauge(descIssuerKeys, float64(i.Keys), name, i.Name)
 		}
 	}
-	for key, e := range v.envoys {
-		state, _ := e.state()
-		gauge(descConnected, truth(m.xds.Delivery(key.String()).Connected()), key.String())
-		ch <- prometheus.MustNewConstMetric(descRestarts, prometheus.CounterValue, float64(state.Restarts), key.String())
-	}
 }
 
 func (m metrics) collectAudit(ch chan<- prometheus.Metric) {
@@ -124,7 +117,6 @@ func (m metrics) collectAudit(ch chan<- prometheus.Metric) {
 	value(descRescued, prometheus.CounterValue, float64(s.Rescued))
 	value(descMissing, prometheus.CounterValue, float64(s.Missing))
 	value(descGaps, prometheus.CounterValue, float64(s.Gaps))
-	value(descMalformed, prometheus.CounterValue, float64(m.als.Stats().Malformed))
 	value(descUnread, prometheus.GaugeValue, float64(s.Unread))
 	value(descComplete, prometheus.GaugeValue, truth(!s.Incomplete))
 	value(descAuditing, prometheus.GaugeValue, truth(m.recorder.Problem() == ""))

@@ -1,4 +1,4 @@
-package serve
+package engine
 
 import (
 	"cmp"
@@ -44,7 +44,7 @@ type configChange struct {
 
 // noteChanges records what differs between two sets. Objects that did not change
 // are the same pointers.
-func (l *loop) noteChanges(ctx context.Context, old, set *source.Set) {
+func (l *Engine) noteChanges(ctx context.Context, old, set *source.Set) {
 	if old == nil {
 		// To digest thousands of objects takes a while: not on the loop.
 		go func() {

@@ -1,8 +1,7 @@
-package serve
+package engine
 
 import (
 	"context"
-	"maps"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -23,14 +22,13 @@ type view struct {
 	unrecorded  bool // something that is true is not durable yet
 	now         time.Time
 	behind      time.Duration
-	envoys      map[types.NamespacedName]*envoy
 }
 
 // publish makes a new view and wakes whoever waits for one.
-func (l *loop) publish() {
+func (l *Engine) publish() {
 	v := &view{
 		set: l.set, result: l.result, journalErr: l.journalErr, unrecorded: l.writing || len(l.unwritten) > 0,
-		now: l.now(), behind: l.behind, envoys: maps.Clone(l.envoys),
+		now: l.now(), behind: l.behind,
 		activations: make(map[types.NamespacedName]*v1alpha1.Activation, len(l.result.Statuses.Activations)),
 	}
 	old := l.view.Load()
@@ -50,7 +48,7 @@ func (l *loop) publish() {
 
 // observed is an activation as others see it. One whose status did not change
 // stays the same object.
-func (l *loop) observed(key types.NamespacedName, status v1alpha1.ActivationStatus, before *v1alpha1.Activation) *v1alpha1.Activation {
+func (l *Engine) observed(key types.NamespacedName, status v1alpha1.ActivationStatus, before *v1alpha1.Activation) *v1alpha1.Activation {
 	now := metav1.NewTime(l.now())
 	for i := range status.Conditions {
 		c := &status.Conditions[i]
@@ -79,7 +77,7 @@ func (l *loop) observed(key types.NamespacedName, status v1alpha1.ActivationStat
 }
 
 // await calls done with each view until it is true.
-func (l *loop) await(ctx context.Context, done func(*view) bool) error {
+func (l *Engine) await(ctx context.Context, done func(*view) bool) error {
 	for {
 		l.viewMu.Lock()
 		newer := l.viewed

@@ -1,4 +1,4 @@
-package serve
+package engine
 
 import (
 	"testing"
@@ -14,7 +14,7 @@ import (
 // is not on record yet is not known yet, and must not open a moment later.
 func TestRevokingAllTakesWhatIsOnItsWayToTheRecord(t *testing.T) {
 	key := types.NamespacedName{Namespace: "pay", Name: "late"}
-	l := &loop{
+	l := &Engine{
 		commands: make(chan func()), viewed: make(chan struct{}),
 		records: map[types.NamespacedName]activation.Record{}, revocations: map[types.NamespacedName]activation.Revocation{},
 	}

@@ -1,4 +1,4 @@
-package serve
+package engine
 
 import (
 	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"

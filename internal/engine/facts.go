@@ -1,4 +1,4 @@
-package serve
+package engine
 
 import (
 	"context"
@@ -45,7 +45,7 @@ type startRecord struct {
 }
 
 // replay reads what is on record.
-func (l *loop) replay() error {
+func (l *Engine) replay() error {
 	l.records = map[types.NamespacedName]activation.Record{}
 	l.revocations = map[types.NamespacedName]activation.Revocation{}
 	l.policies = map[string]policyRecord{}
@@ -98,7 +98,7 @@ type write struct {
 // once. Facts that open, and what follows them in the same activation, count
 // only when they are durable. The disk is waited for beside the loop: however
 // slow it is, it delays no closing.
-func (l *loop) record(ctx context.Context) {
+func (l *Engine) record(ctx context.Context) {
 	if l.journal.First() && !l.started && len(l.result.Gateways) == 0 {
 		// Nothing is judged before there is a Gateway: manifests that come a moment
 		// after the first start are still those of a first start.
@@ -133,7 +133,7 @@ func (l *loop) record(ctx context.Context) {
 }
 
 // fill gives a write its batch: what is true already comes first.
-func (l *loop) fill(w *write) {
+func (l *Engine) fill(w *write) {
 	w.closing = l.unwritten
 	w.batch = slices.Clone(w.closing)
 	if !l.started {
@@ -156,7 +156,7 @@ func (l *loop) fill(w *write) {
 }
 
 // digestOf the record that stands, "" for none.
-func (l *loop) digestOf(key types.NamespacedName) string {
+func (l *Engine) digestOf(key types.NamespacedName) string {
 	r, known := l.records[key]
 	if !known {
 		return ""
@@ -165,7 +165,7 @@ func (l *loop) digestOf(key types.NamespacedName) string {
 }
 
 // write appends a batch. On a full disk it gives up the reserve for what closes.
-func (l *loop) write(ctx context.Context, w *write) error {
+func (l *Engine) write(ctx context.Context, w *write) error {
 	var err error
 	if w.reserved {
 		err = errors.Join(l.reserve.take(), l.journalThere())
@@ -187,7 +187,7 @@ func (l *loop) write(ctx context.Context, w *write) error {
 }
 
 // wrote takes the result of a write.
-func (l *loop) wrote(w *write) {
+func (l *Engine) wrote(w *write) {
 	l.writing, l.resting = false, w.err != nil
 	if w.err != nil {
 		if l.journalErr == nil {
@@ -219,7 +219,7 @@ func (l *loop) wrote(w *write) {
 }
 
 // settle makes a fact the record that the next translation sees.
-func (l *loop) settle(f activation.Fact) {
+func (l *Engine) settle(f activation.Fact) {
 	key := f.Record.Key()
 	l.records[key] = f.Record
 	if f.Record.Final() {
@@ -233,7 +233,7 @@ func (l *loop) settle(f activation.Fact) {
 // notePolicies records every change of who may come in: of an EmergencyPolicy, of
 // the keys of its issuers wherever they come from, of the classes that name it.
 // Each is total control of the door.
-func (l *loop) notePolicies() {
+func (l *Engine) notePolicies() {
 	for name, p := range l.set.Policies {
 		o := l.set.Origins[source.ObjectKey{Kind: "EmergencyPolicy", Name: name}]
 		r := policyRecord{Name: name, Spec: &p.Spec, File: o.File, OwnerID: o.OwnerUID, Keys: map[string]string{}, Classes: l.classesOf(name)}
@@ -252,7 +252,7 @@ func (l *loop) notePolicies() {
 }
 
 // classesOf are the GatewayClasses that a policy governs.
-func (l *loop) classesOf(policy string) []string {
+func (l *Engine) classesOf(policy string) []string {
 	var out []string
 	for name, c := range l.set.GatewayClasses {
 		if ref := c.Spec.ParametersRef; ref != nil && ref.Kind == "EmergencyPolicy" && ref.Name == policy {
@@ -263,7 +263,7 @@ func (l *loop) classesOf(policy string) []string {
 	return out
 }
 
-func (l *loop) notePolicy(r policyRecord) {
+func (l *Engine) notePolicy(r policyRecord) {
 	l.policies[r.Name] = r
 	l.unwritten = append(l.unwritten, entry(audit.KindPolicy, r))
 	l.log.Warn("policy changed", "policy", r.Name, "removed", r.Spec == nil, "file", r.File)
@@ -281,7 +281,7 @@ func entry(kind string, data any) audit.Entry {
 
 // seen is when what is not on record yet was seen first: its time runs also while
 // nothing can be recorded.
-func (l *loop) seen() map[types.NamespacedName]time.Time {
+func (l *Engine) seen() map[types.NamespacedName]time.Time {
 	if l.result == nil {
 		return nil
 	}
@@ -294,16 +294,15 @@ func (l *loop) seen() map[types.NamespacedName]time.Time {
 	return out
 }
 
-// requesters says whom an Activation in a manifest comes from. The object's own
+// requesters says whom an Activation comes from. The object's own
 // word for it is not taken. Nobody asks twice for one that is on record.
-func (l *loop) requesters() map[types.NamespacedName]string {
+func (l *Engine) requesters() map[types.NamespacedName]string {
 	out := map[types.NamespacedName]string{}
 	for key := range l.set.Activations {
 		if _, known := l.records[key]; known {
 			continue
 		}
-		o := l.set.Origins[source.ObjectKey{Kind: "Activation", Namespace: key.Namespace, Name: key.Name}]
-		out[key] = fmt.Sprintf("manifest:%s,uid=%d", o.File, o.OwnerUID)
+		out[key] = l.world.Requester(l.set, key)
 	}
 	return out
 }

@@ -1,4 +1,4 @@
-package serve
+package engine
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
@@ -20,24 +19,21 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 	"github.com/breakglass-gateway/breakglass-gateway/translator"
-	"github.com/breakglass-gateway/breakglass-gateway/xds"
 )
 
-// loop owns the state. Only its goroutine touches the fields below "loop only".
-type loop struct {
+// Engine owns the state. Only its goroutine touches the fields below "loop only".
+type Engine struct {
 	opts    Options
 	log     *slog.Logger
-	cancel  context.CancelFunc
+	world   World
+	failed  chan error // capacity 1: it cannot go on
 	clock   *clock.Clock
 	journal *audit.Journal
 	// recorder writes the audit log. The loop never waits for it.
 	recorder *recorder.Recorder
 	fetcher  *jwks.Fetcher
 	reserve  reserve
-	xds      *xds.Server
-	als      *audit.Receiver
 
-	grpcServers  []*grpc.Server
 	httpServers  []*http.Server
 	controlClose func() error
 
@@ -61,13 +57,10 @@ type loop struct {
 	resting     bool                    // the last write failed; the next tick tries again
 	seq         uint64                  // of the last control entry
 	forgetful   bool                    // the journal is older than what was recorded
-	swept       bool                    // what an earlier serve left is looked after
 	journalErr  error                   // of the last write
 	failedSince time.Time               // when the first of a row of writes failed
-	envoys      map[types.NamespacedName]*envoy
-	doors       map[string]*door // by Gateway, also of those that are gone
-	replayed    uint64           // the last control entry of before this start
-	compared    bool             // the journal was compared with the audit log
+	replayed    uint64                  // the last control entry of before this start
+	compared    bool                    // the journal was compared with the audit log
 	translator  translator.Translator
 	result      *translator.Result
 	behind      time.Duration
@@ -79,7 +72,7 @@ type loop struct {
 const housekeeping = time.Second
 
 // run is the loop. Everything that can happen is in its select.
-func (l *loop) run(ctx context.Context, updates <-chan *source.Set) error {
+func (l *Engine) run(ctx context.Context, updates <-chan *source.Set) error {
 	tick := time.NewTicker(housekeeping)
 	defer tick.Stop()
 	for {
@@ -116,7 +109,7 @@ func (l *loop) run(ctx context.Context, updates <-chan *source.Set) error {
 }
 
 // nextInstant fires when the last translation said that its answer changes.
-func (l *loop) nextInstant() (due <-chan time.Time, stop func()) {
+func (l *Engine) nextInstant() (due <-chan time.Time, stop func()) {
 	if l.result == nil || l.result.Next.IsZero() {
 		return nil, func() {}
 	}
@@ -125,14 +118,14 @@ func (l *loop) nextInstant() (due <-chan time.Time, stop func()) {
 }
 
 // stale reports whether the housekeeping found a reason to translate again.
-func (l *loop) stale() bool {
+func (l *Engine) stale() bool {
 	return l.behindNow() != l.behind || !l.writing && (len(l.unwritten) > 0 || l.journalErr != nil || !l.started)
 }
 
 // behindNow is how far Envoy's clock is behind ours, coarse, so that its jitter
 // does not change the configuration. It is rounded up: deadlines written for
 // Envoy then come early, not late.
-func (l *loop) behindNow() time.Duration {
+func (l *Engine) behindNow() time.Duration {
 	const coarse = 100 * time.Millisecond
 	d := l.clock.Behind()
 	if d < coarse {
@@ -149,7 +142,7 @@ type clockStep struct {
 }
 
 // noteStep records a wall clock that was set.
-func (l *loop) noteStep() {
+func (l *Engine) noteStep() {
 	const step = time.Second
 	now, before := time.Now(), l.looked
 	l.looked = now
@@ -162,8 +155,8 @@ func (l *loop) noteStep() {
 	}
 }
 
-// poke wakes the loop.
-func (l *loop) poke() {
+// Poke wakes the loop: something that it depends on may have changed.
+func (l *Engine) Poke() {
 	select {
 	case l.pokes <- struct{}{}:
 	default:
@@ -171,7 +164,7 @@ func (l *loop) poke() {
 }
 
 // ask runs do on the loop and waits for it.
-func (l *loop) ask(ctx context.Context, do func()) error {
+func (l *Engine) ask(ctx context.Context, do func()) error {
 	done := make(chan struct{})
 	select {
 	case l.commands <- func() { do(); close(done) }:
@@ -189,7 +182,7 @@ func (l *loop) ask(ctx context.Context, do func()) error {
 // reconcile translates, applies and records. What closes is withdrawn from
 // Envoy before anything is written; what opens is written first, and opens in
 // the reconcile that follows the write.
-func (l *loop) reconcile(ctx context.Context) {
+func (l *Engine) reconcile(ctx context.Context) {
 	l.compareJournal()
 	l.fetcher.Set(remoteKeys(l.set))
 	l.behind = l.behindNow()
@@ -197,15 +190,14 @@ func (l *loop) reconcile(ctx context.Context) {
 	l.turnAway(failing)
 	l.result = l.translator.Translate(l.input(failing))
 	l.notePolicies()
-	l.sweep(ctx)
-	l.apply(ctx)
+	l.world.Apply(ctx, l.set, l.result)
 	l.record(ctx)
 	l.publish()
 }
 
 // failing says why what happens cannot be kept, in the journal or in the audit
 // log. "": it can.
-func (l *loop) failing() string {
+func (l *Engine) failing() string {
 	var why []string
 	if l.journalErr != nil {
 		why = append(why, fmt.Sprintf("nothing can be recorded: %v", l.journalErr))
@@ -216,7 +208,7 @@ func (l *loop) failing() string {
 	return strings.Join(why, "; ")
 }
 
-func (l *loop) input(failing string) translator.Input {
+func (l *Engine) input(failing string) translator.Input {
 	in := translator.Input{
 		Objects:     l.set.Objects,
 		Now:         l.now(),
@@ -231,6 +223,7 @@ func (l *loop) input(failing string) translator.Input {
 
 		AuditFailing: failing,
 	}
-	in.Delivery = l.deliveries()
+	in.Delivery = l.world.Deliveries()
+	l.world.Amend(&in)
 	return in
 }

@@ -1,4 +1,4 @@
-package serve
+package engine
 
 import (
 	"context"
@@ -21,7 +21,7 @@ func TestNothingSecretIsAmongTheManifestsThatAreTold(t *testing.T) {
 	sec.Namespace, sec.Name = "door", "tls"
 	sec.Annotations = map[string]string{"kubectl.kubernetes.io/last-applied-configuration": "the copy", v1alpha1.LintIgnoreAnnotation: "BG054 rotated by hand"}
 	key := source.ObjectKey{Kind: "Secret", Namespace: "door", Name: "tls"}
-	l := &loop{opts: Options{ConfigDir: "repo"}}
+	l := &Engine{opts: Options{ConfigDir: "repo"}}
 	l.view.Store(&view{set: source.NewSet([]source.Object{{Key: key, Object: sec, Origin: source.Origin{File: "repo/tls.yaml", Line: 3}}})})
 	got, err := backend{l}.Objects(context.Background())
 	if err != nil {
@@ -58,7 +58,7 @@ func TestNoPrivateKeyOfAPolicyOrAConfigMapIsTold(t *testing.T) {
 	p.Name = "emergency"
 	c := &corev1.ConfigMap{Data: map[string]string{"jwks.json": private}}
 	c.Namespace, c.Name = "door", "keys"
-	l := &loop{}
+	l := &Engine{}
 	l.view.Store(&view{set: source.NewSet([]source.Object{
 		{Key: source.ObjectKey{Kind: "EmergencyPolicy", Name: "emergency"}, Object: p},
 		{Key: source.ObjectKey{Kind: "ConfigMap", Namespace: "door", Name: "keys"}, Object: c},
@@ -75,7 +75,7 @@ func TestNoPrivateKeyOfAPolicyOrAConfigMapIsTold(t *testing.T) {
 }
 
 func TestManifestsThatAreNotLoadedYetAreNotTold(t *testing.T) {
-	_, err := backend{&loop{}}.Objects(context.Background())
+	_, err := backend{&Engine{}}.Objects(context.Background())
 	var told *control.Error
 	if !errors.As(err, &told) || told.Code != control.Unavailable {
 		t.Errorf("error %v", err)
