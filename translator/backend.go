@@ -119,6 +119,11 @@ func (s *state) endpoints(svc *corev1.Service, port *gwv1.PortNumber) (lock.Back
 	for _, slice := range s.slices[key] {
 		b.Endpoints = append(b.Endpoints, sliceEndpoints(slice, sp.Name)...)
 	}
+	for _, e := range b.Endpoints {
+		if why := s.unreachable(e.Addr()); why != "" {
+			return lock.Backend{}, "BackendNotAllowed", fmt.Errorf("Service %s has the endpoint %s, which %s: it is no backend of an emergency route", key, e.Addr(), why)
+		}
+	}
 	slices.SortFunc(b.Endpoints, func(x, y netip.AddrPort) int {
 		return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Port(), y.Port()))
 	})

@@ -73,7 +73,7 @@ func (b *builder) base() {
 		b.make(snapshot.Cluster, lock.OriginalDst().GetName(), lock.OriginalDst(), owner),
 	}
 	for port, chains := range g.chains() {
-		all = append(all, b.make(snapshot.Listener, lock.ListenerName(port), lock.Listener(g.addresses, port, chains), owner))
+		all = append(all, b.make(snapshot.Listener, lock.ListenerName(port), lock.Listener(g.addresses, port, b.bind(port), chains), owner))
 	}
 	for _, l := range g.listeners {
 		if !l.serving() {

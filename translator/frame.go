@@ -59,7 +59,7 @@ func (s *state) frameStands() bool {
 
 // sameSurroundings: what routes are resolved by besides Gateways.
 func (s *state) sameSurroundings() bool {
-	return compare.Same(s.was.Namespaces, s.in.Namespaces) && compare.Same(s.was.ReferenceGrants, s.in.ReferenceGrants)
+	return s.was.Cluster.sameRules(s.in.Cluster) && compare.Same(s.was.Namespaces, s.in.Namespaces) && compare.Same(s.was.ReferenceGrants, s.in.ReferenceGrants)
 }
 
 func sameKeySets(a, b map[jwks.Key]jwks.Result) bool {

@@ -40,7 +40,9 @@ func (s *state) resolveGateways() {
 		}
 		g := &gateway{key: key, obj: obj, class: c, scopes: map[string]*scope{}, leases: map[activation.WindowKey]*lease{}, snapshot: &snapshot.Snapshot{}}
 		g.accepted = yes(string(gwv1.GatewayConditionAccepted), string(gwv1.GatewayReasonAccepted))
-		g.resolveAddresses()
+		if g.resolveAddresses(); s.in.Cluster != nil {
+			g.inCluster(s.in.Cluster)
+		}
 		if !c.cond.ok() {
 			g.accepted = no(string(gwv1.GatewayConditionAccepted), string(gwv1.GatewayReasonInvalidParameters), fmt.Sprintf("GatewayClass %s: %s", c.obj.Name, c.cond.message))
 		}

@@ -23,12 +23,12 @@ type route struct {
 	parents []*parent
 	rules   []*rule
 	// unsupported and violation say why the whole route is refused.
-	unsupported, violation string
-	resolved               condition
-	decision               *activation.Route
-	services               []types.NamespacedName // that its backendRefs name
-	scopes                 []*scope               // where it has its place
-	live                   condition              // as last told in its status
+	unsupported, violation, foreign string
+	resolved                        condition
+	decision                        *activation.Route
+	services                        []types.NamespacedName // that its backendRefs name
+	scopes                          []*scope               // where it has its place
+	live                            condition              // as last told in its status
 }
 
 // parent is one parentRef to a Gateway of ours.
@@ -108,7 +108,7 @@ func (s *state) resolveRoute(key types.NamespacedName, obj *gwv1.HTTPRoute) *rou
 	for _, p := range r.parents {
 		s.attach(r, p)
 	}
-	r.violation = r.scopeViolation()
+	r.violation, r.foreign = r.scopeViolation(), s.foreign(r)
 	for _, p := range r.parents {
 		p.judge(r)
 	}
@@ -192,6 +192,7 @@ func (s *state) attach(r *route, p *parent) {
 			p.attached = append(p.attached, attachment{l, hosts})
 		}
 	}
+	notOptedIn := s.optedIn(r.key.Namespace)
 	refused := func(reason gwv1.RouteConditionReason, message string) {
 		p.accepted = no(string(gwv1.RouteConditionAccepted), string(reason), message)
 	}
@@ -199,6 +200,8 @@ func (s *state) attach(r *route, p *parent) {
 	switch {
 	case !named:
 		refused(gwv1.RouteReasonNoMatchingParent, fmt.Sprintf("Gateway %s has no listener that fits sectionName and port", p.gateway.key))
+	case notOptedIn != "":
+		refused(gwv1.RouteReasonNotAllowedByListeners, notOptedIn)
 	case !allowed:
 		refused(gwv1.RouteReasonNotAllowedByListeners, fmt.Sprintf("no listener of Gateway %s allows HTTPRoutes of namespace %s (allowedRoutes)", p.gateway.key, r.key.Namespace))
 	case len(p.attached) == 0:
@@ -210,6 +213,8 @@ func (s *state) attach(r *route, p *parent) {
 func (p *parent) judge(r *route) {
 	switch {
 	case !p.accepted.ok():
+	case r.foreign != "":
+		p.accepted = no(string(gwv1.RouteConditionAccepted), "ForeignParent", r.foreign)
 	case r.unsupported != "":
 		p.accepted = no(string(gwv1.RouteConditionAccepted), string(gwv1.RouteReasonUnsupportedValue), r.unsupported)
 	case r.violation != "":

@@ -71,6 +71,10 @@ func (s *state) resolveListeners(g *gateway, taken map[string]*gateway) {
 		g.listeners = append(g.listeners, l)
 	}
 	conflicts(g.listeners)
+	if s.in.Cluster != nil {
+		g.bindings()
+		return // each has pods of its own
+	}
 	for _, l := range g.listeners {
 		for _, a := range g.addresses {
 			at := fmt.Sprintf("%s:%d", a, l.spec.Port)
@@ -166,6 +170,9 @@ func (s *state) certificate(l *listener, ref gwv1.SecretObjectReference) (secret
 	}
 	obj := s.in.Secrets[key]
 	if obj == nil {
+		if c := s.in.Cluster; c != nil && !c.SecretNamespaces[key.Namespace] {
+			return secret{}, invalid, fmt.Errorf("Secrets of namespace %s are not read: add it to secretNamespaces of the installation", key.Namespace)
+		}
 		return secret{}, invalid, fmt.Errorf("Secret %s does not exist", key)
 	}
 	cert, private := obj.Data[corev1.TLSCertKey], obj.Data[corev1.TLSPrivateKeyKey]

@@ -91,8 +91,15 @@ func (s *state) gatewayStatus(g *gateway) gwv1.GatewayStatus {
 	out := gwv1.GatewayStatus{}
 	all := g.accepted
 	programmed := yes(string(gwv1.GatewayConditionProgrammed), string(gwv1.GatewayReasonProgrammed))
-	for _, a := range g.addresses {
-		out.Addresses = append(out.Addresses, gwv1.GatewayStatusAddress{Type: ptr(gwv1.IPAddressType), Value: a})
+	if c := s.in.Cluster; c != nil {
+		out.Addresses = c.Addresses[g.key]
+		if len(out.Addresses) == 0 {
+			programmed = no(programmed.kind, string(gwv1.GatewayReasonAddressNotAssigned), "its Service has no address yet")
+		}
+	} else {
+		for _, a := range g.addresses {
+			out.Addresses = append(out.Addresses, gwv1.GatewayStatusAddress{Type: ptr(gwv1.IPAddressType), Value: a})
+		}
 	}
 	for _, l := range g.listeners {
 		ls, why := s.listenerStatus(l)

@@ -46,6 +46,8 @@ type Input struct {
 	AuditFailing string
 	// RemoteKeys are the fetched key sets, by policy and issuer.
 	RemoteKeys map[jwks.Key]jwks.Result
+	// Cluster, if the objects are those of one. Nil: they are not.
+	Cluster *Cluster
 	// Delivery is what each Gateway's Envoy has acknowledged. A missing entry:
 	// nothing.
 	Delivery map[types.NamespacedName]snapshot.Delivery

@@ -176,6 +176,14 @@ type ActivationStatus struct {
 	//
 	// +optional
 	OpenedAt *metav1.MicroTime `json:"openedAt,omitempty"`
+	// LiveAt is when Envoy had acknowledged all targets for the first time.
+	//
+	// +optional
+	LiveAt *metav1.MicroTime `json:"liveAt,omitempty"`
+	// EndedAt is when it became Expired, Revoked or Refused.
+	//
+	// +optional
+	EndedAt *metav1.MicroTime `json:"endedAt,omitempty"`
 	// Deadline is when the window closes, or closed.
 	//
 	// +optional
@@ -214,6 +222,45 @@ type TargetStatus struct {
 	//
 	// +optional
 	Message string `json:"message,omitempty"`
+	// Opening, once the target was opened.
+	//
+	// +optional
+	Opening *Opening `json:"opening,omitempty"`
+}
+
+// Opening is what a target was opened as. In a cluster it is the common memory of
+// the controller's replicas: each serves what this says, and none opens anew what
+// was opened before.
+type Opening struct {
+	// Digest of the route's spec when it was opened. Another spec takes another
+	// Activation.
+	//
+	// +kubebuilder:validation:MaxLength=64
+	Digest string `json:"digest"`
+	// At is when it was opened.
+	At metav1.MicroTime `json:"at"`
+	// EndedAt is when it ended, if it did before its Activation.
+	//
+	// +optional
+	EndedAt *metav1.MicroTime `json:"endedAt,omitempty"`
+	// Leases that the streams of each opened rule belong to.
+	//
+	// +listType=map
+	// +listMapKey=rule
+	// +kubebuilder:validation:MaxItems=16
+	Leases []OpeningLease `json:"leases"`
+}
+
+// OpeningLease is the lease of one rule.
+type OpeningLease struct {
+	// Rule of the route.
+	//
+	// +kubebuilder:validation:MaxLength=64
+	Rule string `json:"rule"`
+	// Name of the lease.
+	//
+	// +kubebuilder:validation:MaxLength=64
+	Name string `json:"name"`
 }
 
 // Condition types and reasons of breakglass.dev.

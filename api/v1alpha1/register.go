@@ -13,6 +13,10 @@ const (
 	ControllerName = "breakglass.dev/gateway-controller"
 	// RoleLabel, on a route, names the only emergency role that may open it.
 	RoleLabel = "breakglass.dev/role"
+	// EmergencyRoutesLabel, on a Namespace, with the value EmergencyRoutesAllowed,
+	// lets its routes attach to emergency Gateways. Only in a cluster.
+	EmergencyRoutesLabel   = "breakglass.dev/emergency-routes"
+	EmergencyRoutesAllowed = "allowed"
 	// LintIgnoreAnnotation, on any object, names findings of `breakglass lint` that a
 	// reviewer has accepted for it: one per line, each with a reason, as "BG012 why".
 	LintIgnoreAnnotation = "breakglass.dev/lint-ignore"

@@ -213,8 +213,8 @@ func (r *rig) static(l *listenerv3.Listener) *listenerv3.Listener {
 func (r *rig) listeners(lease bool) {
 	res := &discovery.DiscoveryResponse{VersionInfo: fmt.Sprint(lease)}
 	all := []*listenerv3.Listener{
-		r.static(lock.Listener([]string{"127.0.0.1"}, int32(r.port), []lock.Chain{{Name: "plain"}})),
-		r.static(lock.Listener([]string{"127.0.0.1"}, int32(r.tls), []lock.Chain{{Name: "tls", Secrets: []string{"x"}}})),
+		r.static(lock.Listener([]string{"127.0.0.1"}, int32(r.port), int32(r.port), []lock.Chain{{Name: "plain"}})),
+		r.static(lock.Listener([]string{"127.0.0.1"}, int32(r.tls), int32(r.tls), []lock.Chain{{Name: "tls", Secrets: []string{"x"}}})),
 	}
 	if lease {
 		all = append(all, lock.Lease("o1"))

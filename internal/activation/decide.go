@@ -35,8 +35,22 @@ type Input struct {
 	// that refuses is no Window; but no record ends because of it, and the time of
 	// what waits runs.
 	AuditFailing string
+	// Cluster, if the objects are those of one. Nil: they are not.
+	Cluster *Cluster
 	// Route finds a target. Nil: there is none.
 	Route func(kind string, key types.NamespacedName) *Route
+}
+
+// Cluster is what differs where several replicas decide together. What they have
+// in common is the status of the Activations.
+type Cluster struct {
+	// Follow: another replica decides what opens. This one opens what it has opened.
+	Follow bool
+	// Refusing says, for people, why this replica opens nothing now. "": it does.
+	Refusing string
+	// Distrusted are the Activations of which it is not sure who made them or
+	// whether he may, and why.
+	Distrusted map[types.NamespacedName]string
 }
 
 // WindowKey names what is opened: one rule of one route.
@@ -88,6 +102,7 @@ func Decide(in Input) *Plan {
 	maps.Copy(p.records, in.Records)
 	p.request()
 	p.order()
+	p.adopt()
 	for _, key := range p.ordering {
 		p.noteRemoval(key)
 		p.end(key)
@@ -130,7 +145,7 @@ func (p *Plan) request() {
 // New is the record of an activation that is first seen at start.
 func New(obj *v1alpha1.Activation, origin Origin, requestedBy string, start time.Time) Record {
 	r := Record{
-		Namespace: obj.Namespace, Name: obj.Name, Origin: origin,
+		Namespace: obj.Namespace, Name: obj.Name, UID: obj.UID, Origin: origin,
 		Spec: *obj.Spec.DeepCopy(), RequestedBy: requestedBy, Start: start,
 	}
 	r.Spec.RequestedBy = "" // what a client claims is not kept
@@ -151,7 +166,7 @@ func (p *Plan) order() {
 	}
 	var starts []start
 	for key, r := range p.records {
-		if _, there := p.in.Objects[key]; r.Final() && !p.leaves(r, there) {
+		if r.Final() && !p.leaves(r) {
 			p.over = append(p.over, key)
 			continue
 		}
@@ -183,16 +198,22 @@ func (p *Plan) wake(t time.Time) {
 // noteRemoval spends the name of an ended activation whose object went away, so
 // that an object that comes back under it is known to be a new one.
 func (p *Plan) noteRemoval(key types.NamespacedName) {
-	r := p.records[key]
-	if _, there := p.in.Objects[key]; r.Final() && p.leaves(r, there) {
+	if r := p.records[key]; r.Final() && p.leaves(r) {
 		r.Removed = true
 		p.fact(Removed, r)
 	}
 }
 
 // leaves reports whether r has to be told that its object is gone.
-func (p *Plan) leaves(r Record, there bool) bool {
-	return r.Origin == Manifest && !there && !r.Removed
+func (p *Plan) leaves(r Record) bool {
+	return r.Origin == Manifest && p.gone(r) && !r.Removed
+}
+
+// gone reports whether the object of r is not there: what is there under its name,
+// if anything, is another one.
+func (p *Plan) gone(r Record) bool {
+	obj := p.in.Objects[r.Key()]
+	return obj == nil || r.UID != "" && obj.UID != r.UID
 }
 
 // finish ends an activation for good.
@@ -211,8 +232,7 @@ func (p *Plan) end(key types.NamespacedName) {
 		if e := rule(p, r); e != nil {
 			r.EndedBy = e.by
 			// That it is gone is known now. Its file may be back before the next look.
-			_, there := p.in.Objects[key]
-			r.Removed = p.leaves(r, there)
+			r.Removed = p.leaves(r)
 			p.finish(r, e.event, e.phase, e.reason, e.message)
 			return
 		}
@@ -288,6 +308,9 @@ func (p *Plan) withdraw(key types.NamespacedName) {
 			continue
 		}
 		if b := p.lost(r, t, rec); b != nil {
+			if p.follows() {
+				continue // what this replica sees may be older, or newer, than what was opened
+			}
 			r = r.clone()
 			rec.EndedAt, rec.Reason, rec.Message = p.in.Now, b.Reason, b.Message
 			r.Targets[k] = rec
@@ -315,7 +338,11 @@ func (p *Plan) openWindows() {
 			if !opened || !r.Targets[TargetKey(t)].EndedAt.IsZero() {
 				continue
 			}
-			if b := p.standing(r, t); b != nil {
+			b := p.standing(r, t)
+			if b == nil && p.follows() {
+				b = p.lost(r, t, rec)
+			}
+			if b != nil {
 				p.block(key, t, *b)
 				continue
 			}
@@ -367,6 +394,10 @@ func (p *Plan) open(key types.NamespacedName) {
 			continue
 		}
 		if b := p.standing(r, t); b != nil {
+			p.block(key, t, *b)
+			continue
+		}
+		if b := p.elsewhere(); b != nil {
 			p.block(key, t, *b)
 			continue
 		}

@@ -40,6 +40,8 @@ type Record struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	Origin    Origin `json:"origin"`
+	// UID of the object, where objects have one.
+	UID types.UID `json:"uid,omitempty"`
 	// Spec as first seen. It holds whatever the object says later, but for
 	// revoked.
 	Spec        v1alpha1.ActivationSpec `json:"spec"`

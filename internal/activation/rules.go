@@ -35,6 +35,8 @@ const (
 	ReasonRouteChanged    = "RouteChanged"
 	ReasonRouteDeleted    = "RouteDeleted"
 	ReasonAuditFailing    = "AuditFailing"
+	ReasonDistrusted      = "AuthorNotAssured"
+	ReasonNotOpening      = "NotOpening"
 	ReasonOpening         = "Opening"
 	ReasonLive            = "Live"
 )
@@ -81,7 +83,7 @@ func revoked(p *Plan, r Record) *ending {
 		if wish.Reason != "" {
 			e.message += ": " + wish.Reason
 		}
-	case obj != nil && obj.Spec.Revoked || r.Spec.Revoked:
+	case obj != nil && obj.Spec.Revoked && !p.gone(r) || r.Spec.Revoked:
 		e.message = "spec.revoked is true"
 	default:
 		return nil
@@ -90,7 +92,7 @@ func revoked(p *Plan, r Record) *ending {
 }
 
 func deleted(p *Plan, r Record) *ending {
-	if _, there := p.in.Objects[r.Key()]; there || r.Origin != Manifest {
+	if r.Origin != Manifest || !p.gone(r) {
 		return nil
 	}
 	return &ending{event: Revoked, phase: v1alpha1.PhaseRevoked, reason: ReasonDeleted, message: "the Activation was deleted"}
@@ -105,6 +107,9 @@ func refusedAtFirstSight(p *Plan, r Record) *ending {
 	if p.in.FirstStart && r.Origin == Manifest && r.Spec.NotAfter == nil {
 		return refused(ReasonEmptyDataDir, "found at a first start with an empty data directory, so nobody can tell whether it was used before: "+
 			"make a new Activation, or give it a notAfter (breakglass activate always does)")
+	}
+	if c := p.in.Cluster; c != nil && !c.Follow && c.Distrusted[r.Key()] != "" {
+		return refused(ReasonDistrusted, c.Distrusted[r.Key()])
 	}
 	if !r.Spec.Drill && r.Spec.Incident == "" {
 		return refused(ReasonIncident, "name the incident in spec.incident, or set spec.drill: true for a rehearsal")
@@ -248,6 +253,22 @@ func (p *Plan) unrecordable() *Blocked {
 	}
 	return &Blocked{ReasonAuditFailing, fmt.Sprintf("nothing opens while the audit log cannot be kept: %s: "+
 		"once that is mended this opens by itself, if its window has not passed by then", p.in.AuditFailing)}
+}
+
+// follows reports whether another replica decides.
+func (p *Plan) follows() bool { return p.in.Cluster != nil && p.in.Cluster.Follow }
+
+// elsewhere says that this replica does not open anything now.
+func (p *Plan) elsewhere() *Blocked {
+	switch c := p.in.Cluster; {
+	case c == nil:
+		return nil
+	case c.Refusing != "":
+		return &Blocked{ReasonNotOpening, c.Refusing}
+	case c.Follow:
+		return &Blocked{ReasonOpening, "waiting for the replica of the controller that leads"}
+	}
+	return nil
 }
 
 // overLimit counts what is open and what was opened lately.

@@ -37,6 +37,9 @@ func (p *Plan) targets(r Record, served Served) (bool, []v1alpha1.TargetStatus) 
 	for _, t := range r.Spec.TargetRefs {
 		s := v1alpha1.TargetStatus{TargetReference: t}
 		s.Phase, s.Reason, s.Message = p.target(r, t, served)
+		if rec, opened := r.Targets[TargetKey(t)]; opened {
+			s.Opening = rec.opening()
+		}
 		live = live && s.Phase == v1alpha1.PhaseLive
 		out = append(out, s)
 	}
@@ -77,6 +80,7 @@ func (p *Plan) status(r Record, live bool, targets []v1alpha1.TargetStatus) v1al
 		m := metav1.NewMicroTime(opened)
 		s.OpenedAt = &m
 	}
+	s.LiveAt, s.EndedAt = micro(r.LiveAt), micro(r.EndedAt)
 	reason, message := r.Reason, r.Message
 	if !r.Final() {
 		s.Phase = v1alpha1.PhasePending

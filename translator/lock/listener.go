@@ -24,10 +24,10 @@ type Chain struct {
 func ListenerName(port int32) string { return "port/" + strconv.Itoa(int(port)) }
 
 // Listener listens on the addresses at port, with one filter chain a Chain.
-func Listener(addresses []string, port int32, chains []Chain) *listenerv3.Listener {
+func Listener(addresses []string, port, bind int32, chains []Chain) *listenerv3.Listener {
 	l := &listenerv3.Listener{
 		Name:                          ListenerName(port),
-		Address:                       socketAddress(addresses[0], port),
+		Address:                       socketAddress(addresses[0], bind),
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(connBuffer),
 		// The kernel then refuses a second Envoy on this port.
 		EnableReusePort:        wrapperspb.Bool(false),
@@ -35,7 +35,7 @@ func Listener(addresses []string, port int32, chains []Chain) *listenerv3.Listen
 		AccessLog:              connectionLogs(),
 	}
 	for _, a := range addresses[1:] {
-		l.AdditionalAddresses = append(l.AdditionalAddresses, &listenerv3.AdditionalAddress{Address: socketAddress(a, port)})
+		l.AdditionalAddresses = append(l.AdditionalAddresses, &listenerv3.AdditionalAddress{Address: socketAddress(a, bind)})
 	}
 	for _, c := range chains {
 		fc := &listenerv3.FilterChain{

@@ -92,7 +92,7 @@ func TestTheSmallerLifetimeHolds(t *testing.T) {
 }
 
 func TestEveryListenerIsValid(t *testing.T) {
-	l := Listener([]string{"127.0.0.1", "::1"}, 8443, []Chain{{Name: "https-8443-a", Hostname: "a.example.com", Secrets: []string{"tls/x"}}, {Name: "https-8443-b", Secrets: []string{"tls/x"}}})
+	l := Listener([]string{"127.0.0.1", "::1"}, 8443, 8443, []Chain{{Name: "https-8443-a", Hostname: "a.example.com", Secrets: []string{"tls/x"}}, {Name: "https-8443-b", Secrets: []string{"tls/x"}}})
 	if err := l.ValidateAll(); err != nil {
 		t.Error(err)
 	}

@@ -1,0 +1,105 @@
+package activation
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+)
+
+// adopt takes over what other replicas have decided, or this one before it lost
+// its memory: the status of an Activation says it, and only they can write it.
+// What it takes only ever opens what was opened and closes what was closed.
+func (p *Plan) adopt() {
+	if p.in.Cluster == nil {
+		return
+	}
+	for key, obj := range p.in.Objects {
+		if r := p.records[key]; !r.Final() && !p.gone(r) {
+			p.adoptOne(r, obj)
+		}
+	}
+}
+
+func (p *Plan) adoptOne(r Record, obj *v1alpha1.Activation) {
+	s := &obj.Status
+	_, known := p.in.Records[r.Key()]
+	if d := s.Deadline; d != nil && d.Time.Before(r.Deadline.Truncate(time.Microsecond)) {
+		r.Deadline = d.Time
+		if p.records[r.Key()] = r; known {
+			p.fact(Shortened, r)
+		}
+	}
+	if opened := r.take(s.Targets); opened.Targets != nil {
+		r = opened
+		if s.LiveAt != nil && r.LiveAt.IsZero() {
+			r.LiveAt = s.LiveAt.Time
+		}
+		p.fact(Opened, r)
+	}
+	if s.Phase.Final() {
+		p.finish(r, ends[s.Phase], s.Phase, why(s).Reason, why(s).Message)
+	}
+}
+
+// ends are the events by which an activation gets into its last phase.
+var ends = map[v1alpha1.Phase]Event{v1alpha1.PhaseExpired: Expired, v1alpha1.PhaseRevoked: Revoked, v1alpha1.PhaseRefused: Refused}
+
+// why is what the status says of its phase.
+func why(s *v1alpha1.ActivationStatus) metav1.Condition {
+	i := slices.IndexFunc(s.Conditions, func(c metav1.Condition) bool { return c.Type == v1alpha1.ConditionLive })
+	if i < 0 {
+		return metav1.Condition{Reason: string(s.Phase)}
+	}
+	return s.Conditions[i]
+}
+
+// take returns r with the openings and endings in targets that r lacks. Without
+// any its Targets are nil.
+func (r Record) take(targets []v1alpha1.TargetStatus) Record {
+	out, news := r.clone(), false
+	for _, t := range targets {
+		o := t.Opening
+		if o == nil {
+			continue
+		}
+		k := TargetKey(t.TargetReference)
+		have, known := out.Targets[k]
+		if !known {
+			have = Target{Route: r.Namespace + "/" + t.Name, Digest: o.Digest, OpenedAt: o.At.Time, Openings: map[string]string{}}
+			for _, l := range o.Leases {
+				have.Openings[l.Rule] = l.Name
+			}
+			news = true
+		}
+		if o.EndedAt != nil && have.EndedAt.IsZero() {
+			have.EndedAt, have.Reason, have.Message = o.EndedAt.Time, t.Reason, t.Message
+			news = true
+		}
+		out.Targets[k] = have
+	}
+	if !news {
+		out.Targets = nil
+	}
+	return out
+}
+
+// opening is how the status tells of a target that was opened.
+func (t Target) opening() *v1alpha1.Opening {
+	o := &v1alpha1.Opening{Digest: t.Digest, At: metav1.NewMicroTime(t.OpenedAt), EndedAt: micro(t.EndedAt)}
+	for _, rule := range slices.Sorted(maps.Keys(t.Openings)) {
+		o.Leases = append(o.Leases, v1alpha1.OpeningLease{Rule: rule, Name: t.Openings[rule]})
+	}
+	return o
+}
+
+func micro(t time.Time) *metav1.MicroTime {
+	if t.IsZero() {
+		return nil
+	}
+	m := metav1.NewMicroTime(t)
+	return &m
+}

@@ -1,0 +1,135 @@
+package translator
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/ports"
+)
+
+// Cluster is what counts only where the objects are those of a Kubernetes cluster,
+// which other people use as well.
+type Cluster struct {
+	activation.Cluster
+	// GatewayNamespaces are those in which there may be emergency Gateways,
+	// SecretNamespaces those whose Secrets and ConfigMaps are read.
+	GatewayNamespaces, SecretNamespaces map[string]bool
+	// Addresses of each Gateway's Service.
+	Addresses map[types.NamespacedName][]gwv1.GatewayStatusAddress
+}
+
+// decisions is what of it concerns activations.
+func (c *Cluster) decisions() *activation.Cluster {
+	if c == nil {
+		return nil
+	}
+	return &c.Cluster
+}
+
+// sameRules reports whether Gateways and routes are judged alike in both.
+func (c *Cluster) sameRules(d *Cluster) bool {
+	if c == nil || d == nil {
+		return c == d
+	}
+	return maps.Equal(c.GatewayNamespaces, d.GatewayNamespaces) && maps.Equal(c.SecretNamespaces, d.SecretNamespaces)
+}
+
+// everywhere is the address that the Envoy of a Gateway binds in its pods.
+const everywhere = "0.0.0.0"
+
+// inCluster judges a Gateway of a cluster.
+func (g *gateway) inCluster(c *Cluster) {
+	g.addresses = []string{everywhere}
+	refused := func(reason gwv1.GatewayConditionReason, message string) {
+		g.accepted = no(string(gwv1.GatewayConditionAccepted), string(reason), message)
+	}
+	switch {
+	case !c.GatewayNamespaces[g.key.Namespace]:
+		refused("NamespaceNotAllowed", fmt.Sprintf("emergency Gateways are not allowed in namespace %s: allowed are %v (gatewayNamespaces of the installation)",
+			g.key.Namespace, slices.Sorted(maps.Keys(c.GatewayNamespaces))))
+	case len(g.obj.Spec.Addresses) > 0:
+		refused(gwv1.GatewayReasonUnsupportedAddress, "spec.addresses: not supported in a cluster: the Gateway's Service has the addresses")
+	}
+}
+
+// bindings marks listeners whose pods would have to bind one port twice.
+func (g *gateway) bindings() {
+	bound := map[int32]int32{}
+	for _, l := range g.listeners {
+		port := int32(l.spec.Port)
+		at := ports.Container(port)
+		if other, taken := bound[at]; taken && other != port {
+			l.accepted = no(accepted, string(gwv1.ListenerReasonPortUnavailable),
+				fmt.Sprintf("port %d is bound as %d in the pods, as is port %d of another listener: choose another port", port, at, other))
+			continue
+		}
+		bound[at] = port
+	}
+}
+
+// bind is the port that Envoy binds for a port of a Gateway.
+func (s *state) bind(port int32) int32 {
+	if s.in.Cluster == nil {
+		return port
+	}
+	return ports.Container(port)
+}
+
+// optedIn says why no route of a namespace is taken, "" if they are.
+func (s *state) optedIn(namespace string) string {
+	if s.in.Cluster == nil {
+		return ""
+	}
+	if ns := s.in.Namespaces[namespace]; ns != nil && ns.Labels[v1alpha1.EmergencyRoutesLabel] == v1alpha1.EmergencyRoutesAllowed {
+		return ""
+	}
+	return fmt.Sprintf("namespace %s has not opted in to emergency routes: label it %s=%s", namespace, v1alpha1.EmergencyRoutesLabel, v1alpha1.EmergencyRoutesAllowed)
+}
+
+// foreign says which of a route's parents is not an emergency Gateway, "" for none. A
+// route that is open to everybody at another door needs no emergency, and what
+// its owners change for that door would change this one.
+func (s *state) foreign(r *route) string {
+	if s.in.Cluster == nil {
+		return ""
+	}
+	for i, ref := range r.obj.Spec.ParentRefs {
+		if s.parentGateway(r.key, ref) == nil {
+			return fmt.Sprintf("spec.parentRefs[%d] names %s, which is no emergency Gateway: a route is attached to emergency Gateways only, or to none; make one of its own for the other", i, ref.Name)
+		}
+	}
+	return ""
+}
+
+// metadataServices answer with a machine's credentials, by cloud, beyond the
+// link-local ones.
+var metadataServices = []netip.Addr{
+	netip.MustParseAddr("fd00:ec2::254"),   // AWS
+	netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
+	netip.MustParseAddr("192.0.0.192"),     // Oracle Cloud
+	netip.MustParseAddr("168.63.129.16"),   // Azure
+}
+
+// unreachable says why an endpoint is no backend, "" if it may be one: it would be
+// somebody else's who is not asked.
+func (s *state) unreachable(a netip.Addr) string {
+	if s.in.Cluster == nil {
+		return ""
+	}
+	switch a = a.Unmap(); {
+	case a.IsLoopback(), a.IsUnspecified():
+		return "is the Envoy's own host"
+	case a.IsLinkLocalUnicast(), a.IsMulticast():
+		return "is link-local or multicast"
+	case slices.Contains(metadataServices, a):
+		return "is a cloud's metadata service"
+	}
+	return ""
+}
