@@ -23,6 +23,7 @@ func (s *state) decide() {
 		Records:      s.in.Records,
 		Revocations:  s.in.Revocations,
 		AuditFailing: s.in.AuditFailing,
+		AuditPending: s.in.AuditPending,
 		Route: func(kind string, key types.NamespacedName) *activation.Route {
 			if r := s.routes[key]; kind == "HTTPRoute" && r != nil {
 				return r.decision

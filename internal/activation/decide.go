@@ -35,6 +35,10 @@ type Input struct {
 	// that refuses is no Window; but no record ends because of it, and the time of
 	// what waits runs.
 	AuditFailing string
+	// AuditPending says, for people, that it is not known yet whether the audit log
+	// can be kept, which is being opened. Nothing opens meanwhile, and what is open
+	// stays open. "": it is known.
+	AuditPending string
 	// Route finds a target. Nil: there is none.
 	Route func(kind string, key types.NamespacedName) *Route
 }
