@@ -24,6 +24,7 @@ func (s *state) decide() {
 		Revocations:  s.in.Revocations,
 		AuditFailing: s.in.AuditFailing,
 		Cluster:      s.in.Cluster.decisions(),
+		AuditPending: s.in.AuditPending,
 		Route: func(kind string, key types.NamespacedName) *activation.Route {
 			if r := s.routes[key]; kind == "HTTPRoute" && r != nil {
 				return r.decision

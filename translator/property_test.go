@@ -206,6 +206,7 @@ func step(t *rapid.T, in *Input, reject map[snapshot.Key]string) {
 		}
 	}
 	in.AuditFailing = mostly(t, "audit", "", "disk full")
+	in.AuditPending = mostly(t, "log", "", "being opened")
 	in.Now = in.Now.Add(anyOf(t, "time", 0, time.Second, time.Minute, 10*time.Minute, time.Hour, -time.Minute))
 	if in.Now.Before(epoch) {
 		in.Now = epoch
@@ -229,8 +230,8 @@ func settle2(t *rapid.T, in *Input, reject map[snapshot.Key]string) *Result {
 		out := Translate(*in)
 		moved := len(out.Facts) > 0
 		for _, f := range out.Facts {
-			if in.AuditFailing != "" && f.Event == activation.Opened {
-				t.Fatalf("an opening is proposed while the audit log cannot be kept: %+v", f)
+			if (in.AuditFailing != "" || in.AuditPending != "") && f.Event == activation.Opened {
+				t.Fatalf("an opening is proposed while the audit log cannot be kept or is not open: %+v", f)
 			}
 			if old, ok := in.Records[f.Record.Key()]; ok && (old.Final() && !f.Record.Final() || f.Record.Deadline.After(old.Deadline)) {
 				t.Fatalf("a fact takes an ending back: %+v after %+v", f, old)

@@ -23,7 +23,7 @@ func (s *state) writeStatuses() {
 	st.GatewayClasses = make(map[string]gwv1.GatewayClassStatus, len(s.classes))
 	st.Gateways = make(map[types.NamespacedName]gwv1.GatewayStatus, len(s.gateways))
 	for name, p := range s.policies {
-		st.Policies[name] = p.status(s.in.AuditFailing)
+		st.Policies[name] = p.status(s.in.AuditFailing, s.in.AuditPending)
 	}
 	for name, c := range s.classes {
 		st.GatewayClasses[name] = gwv1.GatewayClassStatus{Conditions: conditionsAt(c.obj.Generation, c.cond)}
@@ -70,7 +70,7 @@ func (s *state) writeRouteStatuses() {
 	s.out.Statuses.HTTPRoutes = s.known
 }
 
-func (p *policy) status(auditFailing string) v1alpha1.EmergencyPolicyStatus {
+func (p *policy) status(auditFailing, auditPending string) v1alpha1.EmergencyPolicyStatus {
 	accepted := yes(v1alpha1.ConditionAccepted, "Accepted")
 	switch {
 	case p.obj.Spec.Suspended:
@@ -79,6 +79,8 @@ func (p *policy) status(auditFailing string) v1alpha1.EmergencyPolicyStatus {
 		accepted.message = "the audit log cannot be kept, so nothing new opens; what is open stays open (audit.onFailure Degrade): " + auditFailing
 	case auditFailing != "":
 		accepted.message = "the audit log cannot be kept, so nothing is open (audit.onFailure Refuse): " + auditFailing
+	case auditPending != "":
+		accepted.message = "nothing new opens yet; what is open stays open: " + auditPending
 	}
 	refs := yes(v1alpha1.ConditionResolvedRefs, "ResolvedRefs")
 	if m := p.problem(); m != "" {

@@ -44,6 +44,10 @@ type Input struct {
 	// ends because of it: its activations are Pending, and are served again once
 	// it is cleared.
 	AuditFailing string
+	// AuditPending says, for people, that it is not known yet whether the audit log
+	// can be kept, which is being opened; "": it is known. While it is set nothing
+	// opens and no opening is proposed; what is open is served.
+	AuditPending string
 	// RemoteKeys are the fetched key sets, by policy and issuer.
 	RemoteKeys map[jwks.Key]jwks.Result
 	// Cluster, if the objects are those of one. Nil: they are not.

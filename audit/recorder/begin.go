@@ -15,6 +15,10 @@ const (
 	// beginWait is how long New waits for the log to be opened: to read all of a
 	// damaged one takes long, and closing must not wait for that.
 	beginWait = 2 * time.Second
+	// openingMost is how long the log may be read at a start before something counts
+	// as wrong: many times what it takes to read a whole segment on a busy machine.
+	// Until then what is logged waits in its source, as it does when nobody runs.
+	openingMost = 30 * time.Second
 	// reopen is the time between the first attempts to open the log, reopenMost
 	// between later ones.
 	reopen, reopenMost = time.Second, 30 * time.Second
@@ -30,7 +34,7 @@ func New(open Opener, journal *audit.Journal, o Options) (*Recorder, error) {
 		opts: o, log: o.Log, open: open, source: journal, sourced: journal.Size(),
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}), begun: make(chan error, 1),
 		settling: make(chan struct{}), began: o.Now(), gateways: map[string]*gateway{}, openings: openings{},
-		failed: errOpening, problem: errOpening.Error(), patience: reopen,
+		failed: errOpening, problem: errOpening.Error(), opening: time.Now(), patience: reopen,
 	}
 	go r.run()
 	go r.watchDisk()

@@ -3,6 +3,7 @@ package recorder
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -111,6 +112,7 @@ func (r *Recorder) assess() {
 	r.mu.Lock()
 	changed := problem != r.problem
 	r.problem, r.stats.Unread, r.stats.Incomplete = problem, unread, incomplete
+	r.opening = time.Time{} // it was tried
 	r.mu.Unlock()
 	if changed {
 		if problem != "" {
@@ -118,9 +120,7 @@ func (r *Recorder) assess() {
 		} else {
 			r.log.Info("entries can be kept again")
 		}
-		if r.opts.OnChange != nil {
-			r.opts.OnChange()
-		}
+		r.changed()
 	}
 }
 
@@ -148,15 +148,26 @@ func (r *Recorder) judge() string {
 
 // space looks at the disk before it is full: Envoy loses lines on a full one.
 func (r *Recorder) space() string {
-	var st unix.Statfs_t
-	if r.opts.DataDir == "" || unix.Statfs(r.opts.DataDir, &st) != nil {
-		r.low = false
-		return ""
-	}
-	free := int64(st.Bavail) * st.Bsize
+	free := r.free()
 	r.low = free < minFree || r.low && free < enoughFree
 	if !r.low {
 		return ""
 	}
+	return r.lowText()
+}
+
+// free bytes of the disk, as many as there can be when nobody knows.
+func (r *Recorder) free() int64 {
+	if r.opts.free != nil {
+		return r.opts.free()
+	}
+	var st unix.Statfs_t
+	if r.opts.DataDir == "" || unix.Statfs(r.opts.DataDir, &st) != nil {
+		return math.MaxInt64
+	}
+	return int64(st.Bavail) * st.Bsize
+}
+
+func (r *Recorder) lowText() string {
 	return fmt.Sprintf("the disk of %s is almost full: free some space, %d MiB at least", r.opts.DataDir, enoughFree>>20)
 }

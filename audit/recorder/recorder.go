@@ -46,8 +46,11 @@ type Options struct {
 	Now func() time.Time
 	// DataDir is looked at for free space.
 	DataDir string
-	// OnChange is called when Problem has changed. It must not block.
+	// OnChange is called when State may have changed. It must not block.
 	OnChange func()
+
+	// free replaces what the disk says in tests.
+	free func() int64
 }
 
 // Recorder moves entries into the log until Close.
@@ -74,6 +77,8 @@ type Recorder struct {
 	ready    bool // the log is open
 	journal  JournalWas
 	busy     time.Time // since when the log's disk is waited for
+	opening  time.Time // since when the log is being opened for the first time, zero: it was tried
+	full     string    // why that is not to be waited for: its disk is almost full
 
 	// Below: of the goroutine of run only.
 	ledger   Ledger // nil until the log could be opened
@@ -118,42 +123,6 @@ func (r *Recorder) poke() {
 	select {
 	case r.wake <- struct{}{}:
 	default:
-	}
-}
-
-// Problem says why what happens cannot be kept, "" when it can. While it is not
-// empty nothing should be opened.
-func (r *Recorder) Problem() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.problem == "" && !r.busy.IsZero() && time.Since(r.busy) > stalled {
-		return "the disk of the audit log does not answer"
-	}
-	return r.problem
-}
-
-// watchDisk tells when a write takes too long: run, which judges everything
-// else, waits for it.
-func (r *Recorder) watchDisk() {
-	tick := time.NewTicker(stalled / 4)
-	defer tick.Stop()
-	before := false
-	for {
-		select {
-		case <-tick.C:
-		case <-r.done:
-			return
-		}
-		r.mu.Lock()
-		now := !r.busy.IsZero() && time.Since(r.busy) > stalled
-		r.mu.Unlock()
-		if now != before && r.opts.OnChange != nil {
-			r.opts.OnChange()
-		}
-		if now && !before {
-			r.log.Error("the disk of the audit log does not answer; nothing opens until it does")
-		}
-		before = now
 	}
 }
 

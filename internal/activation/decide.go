@@ -37,6 +37,10 @@ type Input struct {
 	AuditFailing string
 	// Cluster, if the objects are those of one. Nil: they are not.
 	Cluster *Cluster
+	// AuditPending says, for people, that it is not known yet whether the audit log
+	// can be kept, which is being opened. Nothing opens meanwhile, and what is open
+	// stays open. "": it is known.
+	AuditPending string
 	// Route finds a target. Nil: there is none.
 	Route func(kind string, key types.NamespacedName) *Route
 }

@@ -27,6 +27,8 @@ type world struct {
 	broken, acked bool
 	// failing is why the audit log cannot be kept.
 	failing string
+	// pending is why that is not known yet.
+	pending string
 	events  []string
 	plan    *Plan
 	status  map[types.NamespacedName]v1alpha1.ActivationStatus
@@ -79,7 +81,7 @@ func (w *world) settle() {
 	w.t.Helper()
 	for range 10 {
 		w.plan = Decide(Input{
-			Now: w.now, FirstStart: w.first, Objects: w.objects, Records: w.records, Revocations: w.revoke, AuditFailing: w.failing, Seen: w.seen(),
+			Now: w.now, FirstStart: w.first, Objects: w.objects, Records: w.records, Revocations: w.revoke, AuditFailing: w.failing, AuditPending: w.pending, Seen: w.seen(),
 			Route: func(_ string, key types.NamespacedName) *Route { return w.routes[key] },
 		})
 		w.status = w.plan.Complete(func(WindowKey, *Window) (bool, string) { return w.acked, "not acknowledged" })
@@ -474,6 +476,54 @@ func TestWhileTheAuditLogCannotBeKeptNothingOpensAndByPolicyNothingIsServed(t *t
 		}
 		if got := w.open("db", "#0"); got.Opening != opening || !w.records[nn("a")].Deadline.Equal(deadline) {
 			t.Errorf("%q: opening %s until %v, was %s until %v", onFailure, got.Opening, w.records[nn("a")].Deadline, opening, deadline)
+		}
+	}
+}
+
+func TestWhileTheAuditLogIsBeingOpenedNothingOpensAndWhatIsOpenIsServed(t *testing.T) {
+	for _, onFailure := range []v1alpha1.AuditFailurePolicy{v1alpha1.AuditRefuse, v1alpha1.AuditDegrade} {
+		w := newWorld(t)
+		w.policy.Spec.Audit.OnFailure = onFailure
+		w.route("web")
+		w.route("gone")
+		w.activation("a", "db", "db", "10m")
+		w.activation("c", "gone", "web", "10m")
+		w.settle()
+		deadline := w.records[nn("a")].Deadline
+
+		w.pending = "the log is being opened"
+		w.activation("b", "web", "web", "10m")
+		w.activation("longer", "db", "db", "1h")
+		asked := w.now
+		w.settle()
+		w.wantPhase("a", v1alpha1.PhaseLive, ReasonLive)
+		w.wantPhase("b", v1alpha1.PhasePending, ReasonAuditPending)
+		w.wantPhase("longer", v1alpha1.PhasePending, ReasonAuditPending)
+		if got := w.open("db", "#0"); got == nil || !got.Deadline.Equal(deadline) {
+			t.Errorf("%s: open %+v, until %v was promised", onFailure, got, deadline)
+		}
+		if w.open("web", "#0") != nil || len(w.plan.Withheld) > 0 {
+			t.Errorf("%s: opened before the log was, or withheld: %v", onFailure, w.plan.Withheld)
+		}
+
+		// Closing waits for nothing.
+		w.revoke[nn("c")] = Revocation{By: "bob"}
+		w.settle()
+		w.wantPhase("c", v1alpha1.PhaseRevoked, ReasonRevoked)
+
+		// What is known to fail counts for more than what is not known yet.
+		w.failing = "the disk is full"
+		w.settle()
+		if w.wantPhase("b", v1alpha1.PhasePending, ReasonAuditFailing); (w.open("db", "#0") != nil) != (onFailure == v1alpha1.AuditDegrade) {
+			t.Errorf("%s: served %v", onFailure, w.open("db", "#0"))
+		}
+
+		w.failing, w.pending = "", ""
+		w.now = w.now.Add(time.Minute)
+		w.settle()
+		w.wantPhase("b", v1alpha1.PhaseLive, ReasonLive)
+		if d := w.records[nn("b")].Deadline; !d.Equal(asked.Add(10 * time.Minute)) {
+			t.Errorf("%s: asked for at %v, and open until %v", onFailure, asked, d)
 		}
 	}
 }

@@ -37,6 +37,7 @@ const (
 	ReasonAuditFailing    = "AuditFailing"
 	ReasonDistrusted      = "AuthorNotAssured"
 	ReasonNotOpening      = "NotOpening"
+	ReasonAuditPending    = "AuditPending"
 	ReasonOpening         = "Opening"
 	ReasonLive            = "Live"
 )
@@ -248,11 +249,15 @@ func (p *Plan) unaudited(r Record, t v1alpha1.TargetReference) *Blocked {
 // unrecordable says that nothing opens now, whatever the policy: its opening
 // could not be recorded. It is no refusal: what waits opens later.
 func (p *Plan) unrecordable() *Blocked {
-	if p.in.AuditFailing == "" {
-		return nil
+	switch {
+	case p.in.AuditFailing != "":
+		return &Blocked{ReasonAuditFailing, fmt.Sprintf("nothing opens while the audit log cannot be kept: %s: "+
+			"once that is mended this opens by itself, if its window has not passed by then", p.in.AuditFailing)}
+	case p.in.AuditPending != "":
+		return &Blocked{ReasonAuditPending, fmt.Sprintf("nothing opens yet: %s: "+
+			"once that is done this opens by itself, if its window has not passed by then", p.in.AuditPending)}
 	}
-	return &Blocked{ReasonAuditFailing, fmt.Sprintf("nothing opens while the audit log cannot be kept: %s: "+
-		"once that is mended this opens by itself, if its window has not passed by then", p.in.AuditFailing)}
+	return nil
 }
 
 // follows reports whether another replica decides.

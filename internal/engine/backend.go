@@ -97,8 +97,10 @@ func (l *Engine) request(key types.NamespacedName, obj *v1alpha1.Activation, pee
 	if l.set == nil {
 		return nil, control.Errorf(control.Unavailable, "the manifests are not loaded yet: try again")
 	}
-	if why := l.failing(); why != "" {
-		return nil, control.Errorf(control.Unavailable, "nothing opens while the audit log cannot be kept: %s", why)
+	if d := l.doubt(); d.pending {
+		return nil, control.Errorf(control.Unavailable, "nothing opens yet: %s: try again in a moment", d.why)
+	} else if d.why != "" {
+		return nil, control.Errorf(control.Unavailable, "nothing opens while the audit log cannot be kept: %s", d.why)
 	}
 	if !l.started && len(l.set.Gateways) == 0 {
 		return nil, control.Errorf(control.Unavailable, "there is no Gateway in the manifests yet: nothing can be opened")

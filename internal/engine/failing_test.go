@@ -128,7 +128,7 @@ func TestAJournalThatCannotBeWrittenCountsAsAFailingLogUntilItIsWrittenAgain(t *
 		t.Fatal(l.failing())
 	}
 	l.settleWrites(t)
-	if why := l.input(l.failing()).AuditFailing; !strings.Contains(why, "reserve room") {
+	if why := l.input(l.doubt()).AuditFailing; !strings.Contains(why, "reserve room") {
 		t.Fatalf("what is open is served, because failing is %q", why)
 	}
 	if n := l.view.Load(); n.journalErr == nil || len(l.notReady()) != 1 {

@@ -57,6 +57,7 @@ type Engine struct {
 	resting     bool                    // the last write failed; the next tick tries again
 	seq         uint64                  // of the last control entry
 	forgetful   bool                    // the journal is older than what was recorded
+	vouched     bool                    // it is not, says the number beside it
 	journalErr  error                   // of the last write
 	failedSince time.Time               // when the first of a row of writes failed
 	replayed    uint64                  // the last control entry of before this start
@@ -186,29 +187,41 @@ func (l *Engine) reconcile(ctx context.Context) {
 	l.compareJournal()
 	l.fetcher.Set(remoteKeys(l.set))
 	l.behind = l.behindNow()
-	failing := l.failing()
-	l.turnAway(failing)
-	l.result = l.translator.Translate(l.input(failing))
+	doubt := l.doubt()
+	l.turnAway(doubt.why)
+	l.result = l.translator.Translate(l.input(doubt))
 	l.notePolicies()
 	l.world.Apply(ctx, l.set, l.result)
 	l.record(ctx)
 	l.publish()
 }
 
-// failing says why what happens cannot be kept, in the journal or in the audit
-// log. "": it can.
-func (l *Engine) failing() string {
+// doubt is why it is not sure that what happens is kept, in the journal or in the
+// audit log, "" for none; and whether that is no more than that the log is not open
+// yet.
+type doubt struct {
+	why     string
+	pending bool
+}
+
+// failing says why nothing opens. "": nothing is in doubt.
+func (l *Engine) failing() string { return l.doubt().why }
+
+func (l *Engine) doubt() doubt {
 	var why []string
 	if l.journalErr != nil {
 		why = append(why, fmt.Sprintf("nothing can be recorded: %v", l.journalErr))
 	}
-	if problem := l.recorder.Problem(); problem != "" {
+	problem, opening := l.recorder.State()
+	if problem != "" {
 		why = append(why, problem)
 	}
-	return strings.Join(why, "; ")
+	// What a journal says to be open is served before the log is asked whether it is
+	// the newest only if there is another word for that.
+	return doubt{strings.Join(why, "; "), opening && l.vouched && l.journalErr == nil}
 }
 
-func (l *Engine) input(failing string) translator.Input {
+func (l *Engine) input(d doubt) translator.Input {
 	in := translator.Input{
 		Objects:     l.set.Objects,
 		Now:         l.now(),
@@ -220,8 +233,11 @@ func (l *Engine) input(failing string) translator.Input {
 		Records:     l.records,
 		Revocations: l.revocations,
 		RemoteKeys:  l.fetcher.Snapshot(),
-
-		AuditFailing: failing,
+	}
+	if d.pending {
+		in.AuditPending = d.why
+	} else {
+		in.AuditFailing = d.why
 	}
 	in.Delivery = l.world.Deliveries()
 	l.world.Amend(&in)

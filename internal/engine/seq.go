@@ -43,7 +43,7 @@ func (l *Engine) checkSeq() error {
 	if err != nil {
 		return fmt.Errorf("%s: not a number: remove it if the journal is whole; everything that is open should then be revoked", l.seqFile())
 	}
-	if noted > l.seq {
+	if l.vouched = noted <= l.seq; !l.vouched {
 		l.forget("recorded", noted, "journal", l.seq)
 	}
 	return nil

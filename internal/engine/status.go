@@ -67,7 +67,9 @@ func (l *Engine) notReady() []string {
 	if v.journalErr != nil {
 		out = append(out, fmt.Sprintf("nothing can be opened, because nothing can be recorded: %v", v.journalErr))
 	}
-	if problem := l.recorder.Problem(); problem != "" {
+	if problem, opening := l.recorder.State(); opening {
+		out = append(out, "nothing can be opened yet: "+problem)
+	} else if problem != "" {
 		out = append(out, "nothing can be opened, because the audit log is not sure to be complete: "+problem)
 	}
 	if err := l.clock.Problem(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 	"github.com/breakglass-gateway/breakglass-gateway/translator"
@@ -32,7 +33,7 @@ func openAndNotServed(v *view, now time.Time) []string {
 	for _, key := range sorted(v.activations) {
 		s := v.activations[key].Status
 		live := condition(s.Conditions, v1alpha1.ConditionLive)
-		if s.Phase != v1alpha1.PhasePending || s.OpenedAt == nil || now.Sub(s.OpenedAt.Time) < openingTime || live.Reason == "AuditFailing" {
+		if s.Phase != v1alpha1.PhasePending || s.OpenedAt == nil || now.Sub(s.OpenedAt.Time) < openingTime || live.Reason == activation.ReasonAuditFailing || live.Reason == activation.ReasonAuditPending {
 			continue
 		}
 		out = append(out, fmt.Sprintf("Activation %s is open and not served: %s: %s", key, live.Reason, live.Message))

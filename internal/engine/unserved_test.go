@@ -24,10 +24,11 @@ func TestAnOpenWindowThatIsNotServedIsNotReady(t *testing.T) {
 		return a
 	}
 	v := &view{activations: map[types.NamespacedName]*v1alpha1.Activation{
-		{Namespace: "pay", Name: "refused"}:  of(v1alpha1.PhasePending, "Opening", opened),
-		{Namespace: "pay", Name: "live"}:     of(v1alpha1.PhaseLive, "Live", opened),
-		{Namespace: "pay", Name: "waits"}:    of(v1alpha1.PhasePending, "NoUsableKeys", time.Time{}),
-		{Namespace: "pay", Name: "withheld"}: of(v1alpha1.PhasePending, "AuditFailing", opened),
+		{Namespace: "pay", Name: "refused"}:   of(v1alpha1.PhasePending, "Opening", opened),
+		{Namespace: "pay", Name: "live"}:      of(v1alpha1.PhaseLive, "Live", opened),
+		{Namespace: "pay", Name: "waits"}:     of(v1alpha1.PhasePending, "NoUsableKeys", time.Time{}),
+		{Namespace: "pay", Name: "withheld"}:  of(v1alpha1.PhasePending, "AuditFailing", opened),
+		{Namespace: "pay", Name: "half-open"}: of(v1alpha1.PhasePending, "AuditPending", opened),
 	}}
 	if got := openAndNotServed(v, opened.Add(4*time.Second)); len(got) != 0 {
 		t.Errorf("too soon: %q", got)

@@ -5,6 +5,8 @@ package serve
 import (
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -141,6 +143,33 @@ var _ = Describe("A fault:", func() {
 			staysClosed(w, "r")
 		}
 		g.undisturbed()
+	})
+
+	It("serve whose audit log takes long to open disturbs nobody, and opens nothing until it is open", func() {
+		w, deadline := faulty("10m")
+		w.Activate(testbed.Activation{Name: "c", Routes: []string{"dormant"}, Duration: "10m"})
+		w.Revoke("c")
+		g := watch(w)
+		w.KillServe()
+		checkpoint := filepath.Join(w.LogDir(), "checkpoint")
+		signed, err := os.ReadFile(checkpoint)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(os.Remove(checkpoint)).To(Succeed())
+		Expect(syscall.Mkfifo(checkpoint, 0o600)).To(Succeed()) // who opens it to read waits for a writer
+		w.Spawn()
+		w.Write("b.yaml", testbed.Activation{Name: "b", Routes: []string{"dormant"}, Duration: "10m"}.YAML())
+		Eventually(w.Phase("b"), "20s").Should(Equal("Pending AuditPending"), told(w))
+		w.AwaitPhase("a", "Live")
+		Expect(told(w)()).To(line("nothing can be opened yet", "the audit log is being opened"))
+		Consistently(w.H1().Status(testbed.Host("open"), "/api/x", w.Token()), "2s", "5ms").Should(Equal(200))
+		g.undisturbed()
+
+		By("what it waits for comes")
+		Expect(os.WriteFile(checkpoint, signed, 0)).To(Succeed())
+		w.AwaitPhase("b", "Live")
+		Expect(w.Deadline("a")).To(BeTemporally("==", deadline))
+		Expect(w.Gaps()).To(BeEmpty())
+		sound(w)
 	})
 
 	It("serve that hangs keeps no window open", func() {
