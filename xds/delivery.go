@@ -142,36 +142,54 @@ func (v *view) takeChanged() bool {
 	return c
 }
 
-// delivery finds the view of the node's stream at each call, so that it stays
+// delivery finds the views of the node's streams at each call, so that it stays
 // right across reconnects.
 type delivery struct {
 	s  *Server
 	id string
 }
 
-func (d delivery) view() (*view, *snapshot.Snapshot) {
+// views of the Envoys that serve.
+func (d delivery) views() ([]*view, *snapshot.Snapshot) {
 	d.s.mu.RLock()
 	defer d.s.mu.RUnlock()
-	if n := d.s.nodes[d.id]; n != nil && n.stream != nil {
-		return n.stream.view, n.want
+	n := d.s.nodes[d.id]
+	if n == nil {
+		return nil, nil
 	}
-	return nil, nil
+	out := make([]*view, 0, len(n.streams))
+	for _, c := range n.streams {
+		if !d.s.held(n, c) {
+			out = append(out, c.view)
+		}
+	}
+	return out, n.want
 }
 
 // Connected implements snapshot.Delivery.
 func (d delivery) Connected() bool {
-	v, _ := d.view()
-	return v != nil
+	vs, _ := d.views()
+	return len(vs) > 0
 }
 
-// Acked implements snapshot.Delivery. While no Envoy is connected nobody knows
+// Acked implements snapshot.Delivery: what all of them have. While no Envoy is
+// connected nobody knows
 // what it holds, and Acked returns "". So it does for a resource that is wanted
 // again while its removal is under way, from the Set on that wants it.
 func (d delivery) Acked(k snapshot.Key) string {
-	v, want := d.view()
-	if v == nil {
-		return ""
+	vs, want := d.views()
+	version := ""
+	for i, v := range vs {
+		is := v.ackedOf(k, want)
+		if i > 0 && is != version {
+			return ""
+		}
+		version = is
 	}
+	return version
+}
+
+func (v *view) ackedOf(k snapshot.Key, want *snapshot.Snapshot) string {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	if _, gone := v.gone[k]; gone && want.Get(k) != nil {
@@ -180,25 +198,37 @@ func (d delivery) Acked(k snapshot.Key) string {
 	return v.acked[k]
 }
 
-// Rejected implements snapshot.Delivery. A resource is also rejected while a
-// need of it is: the message names the need.
+// Rejected implements snapshot.Delivery, of any of them. A resource is also rejected
+// while a need of it is: the message names the need.
 func (d delivery) Rejected(k snapshot.Key) (version, message string) {
-	v, _ := d.view()
-	if v == nil {
-		return "", ""
+	vs, _ := d.views()
+	for _, v := range vs {
+		v.mu.RLock()
+		r := v.rejected[k]
+		v.mu.RUnlock()
+		if r.version != "" {
+			return r.version, r.message
+		}
 	}
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	r := v.rejected[k]
-	return r.version, r.message
+	return "", ""
 }
 
-// Tried implements snapshot.Delivery, for RouteConfigurations.
+// Tried implements snapshot.Delivery, for RouteConfigurations: taken by all, or
+// refused by any.
 func (d delivery) Tried(k snapshot.Key, version string) (answered bool, refused string) {
-	v, _ := d.view()
-	if v == nil {
-		return false, ""
+	vs, _ := d.views()
+	answered = len(vs) > 0
+	for _, v := range vs {
+		known, no := v.triedOf(k, version)
+		if no != "" {
+			return true, no
+		}
+		answered = answered && known
 	}
+	return answered, ""
+}
+
+func (v *view) triedOf(k snapshot.Key, version string) (answered bool, refused string) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	a := v.answers[k]
@@ -211,13 +241,14 @@ func (d delivery) Tried(k snapshot.Key, version string) (answered bool, refused 
 
 // Refused implements snapshot.Delivery.
 func (d delivery) Refused() []snapshot.Key {
-	v, _ := d.view()
-	if v == nil {
-		return nil
+	vs, _ := d.views()
+	all := keySet{}
+	for _, v := range vs {
+		v.mu.RLock()
+		maps.Copy(all, v.refusing)
+		v.mu.RUnlock()
 	}
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	return slices.Collect(maps.Keys(v.refusing))
+	return slices.Collect(maps.Keys(all))
 }
 
 // bound makes foreign words fit for statuses, logs and terminals: at most

@@ -51,13 +51,16 @@ func inLab(t *testing.T, f func(l *lab)) {
 	})
 }
 
-func newLab(t *testing.T) *lab {
+func newLab(t *testing.T) *lab { return newLabWith(t, Options{}) }
+
+func newLabWith(t *testing.T, o Options) *lab {
 	l := &lab{t: t}
-	l.server = New(Options{Log: quiet, OnChange: func(string) {
+	o.Log, o.OnChange = quiet, func(string) {
 		l.mu.Lock()
 		l.changes++
 		l.mu.Unlock()
-	}})
+	}
+	l.server = New(o)
 	l.serve()
 	return l
 }

@@ -19,25 +19,32 @@ func (s *Server) DeltaAggregatedResources(g adsStream) error {
 	if err != nil {
 		return err
 	}
-	id := first.GetNode().GetId()
-	if id == "" || len(id) > maxNodeID {
+	if l := len(first.GetNode().GetId()); l == 0 || l > maxNodeID {
 		return status.Errorf(codes.InvalidArgument,
-			"the first request must name its node: node.id has %d bytes, want 1 to %d", len(id), maxNodeID)
+			"the first request must name its node: node.id has %d bytes, want 1 to %d", l, maxNodeID)
+	}
+	id, envoy, err := s.identify(g.Context(), first.GetNode())
+	if err != nil {
+		s.log.Warn("an Envoy was sent away", "error", err)
+		return status.Error(codes.PermissionDenied, err.Error())
 	}
 	c := &conn{view: newView(), wake: make(chan struct{}, 1), superseded: make(chan struct{})}
 	log := s.log.With("node", id)
+	if envoy != id {
+		log = log.With("envoy", envoy)
+	}
 	st := newStream(c.view, &s.stats, log, s.ackTimeout)
 
 	s.stats.streams.Add(1)
 	s.stats.opened.Add(1)
 	defer s.stats.streams.Add(-1)
-	s.attach(id, c)
+	s.attach(id, envoy, c)
 	log.Info("envoy connected")
 	s.onChange(id)
 
 	err = s.run(g, id, c, st, first)
 
-	if s.detach(id, c) {
+	if s.detach(id, envoy, c) {
 		log.Info("envoy disconnected", "cause", err)
 		s.onChange(id)
 	}
@@ -61,7 +68,13 @@ func (s *Server) run(g adsStream, id string, c *conn, st *stream, req *discovery
 		// The newest snapshot is looked up in every round, and responses are made
 		// only when the sender is free: changes coalesce, and a closing is never
 		// behind a queue of our own.
-		st.set(s.wanted(id), now)
+		if req.GetTypeUrl() == ReportType {
+			if s.told(c, reportOf(req, now)) {
+				s.onChange(id)
+			}
+			req = nil
+		}
+		st.set(s.wanted(id, c), now)
 		if req != nil {
 			if err := st.request(req, now); err != nil {
 				return err
@@ -97,7 +110,7 @@ func (s *Server) run(g adsStream, id string, c *conn, st *stream, req *discovery
 		case err := <-failed:
 			return err
 		case <-c.superseded:
-			return status.Error(codes.Aborted, "a newer stream of the same node took over")
+			return status.Error(codes.Aborted, "a newer stream of the same Envoy took over")
 		}
 	}
 }

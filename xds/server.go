@@ -1,6 +1,7 @@
 // Package xds serves snapshots to Envoy: a delta ADS server.
 //
-// One snapshot per node is the complete desired state of one Envoy. The server
+// One snapshot per node is the complete desired state of its Envoys: of one, or of
+// all replicas that Identify says belong to it. The server
 // sends what differs from what that Envoy holds, in an order in which nothing
 // is used before it exists and nothing closes late:
 //
@@ -23,10 +24,12 @@
 package xds
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 
@@ -49,6 +52,12 @@ type Options struct {
 	AckTimeout time.Duration
 	// Log defaults to slog.Default().
 	Log *slog.Logger
+	// Identify says which node an Envoy belongs to, and which of its Envoys it is.
+	// Default: the node.id that it gives itself is both. An error ends the stream.
+	Identify func(ctx context.Context, node *corev3.Node) (id, envoy string, err error)
+	// Reports: each Envoy comes through an agent that keeps its audit log, and gets
+	// nothing before the agent has told how that is. See Report.
+	Reports bool
 	// OnChange is called, without locks held, after the Delivery of a node
 	// changed. It runs on the goroutine that serves the node's Envoy: it must be
 	// cheap, for example a non-blocking send on a channel.
@@ -63,29 +72,38 @@ type Server struct {
 	ackTimeout time.Duration
 	log        *slog.Logger
 	onChange   func(node string)
+	identify   func(context.Context, *corev3.Node) (node, envoy string, err error)
+	reports    bool
 	stats      counters
 
 	mu    sync.RWMutex
 	nodes map[string]*node
 }
 
-// node is one Envoy by its id. It exists while it has a snapshot or a stream.
+// node is what its Envoys have in common. It exists while it has a snapshot or a
+// stream.
 type node struct {
-	want   *snapshot.Snapshot // nil: unknown
-	stream *conn              // the newest stream, nil: not connected
+	want       *snapshot.Snapshot // nil: unknown
+	unrecorded bool               // Envoys whose log cannot be kept serve nonetheless
+	streams    map[string]*conn   // the newest of each Envoy
 }
 
 // conn is what the rest of the server knows of a stream.
 type conn struct {
 	view       *view
 	wake       chan struct{} // capacity 1: the snapshot of the node changed
-	superseded chan struct{} // closed when a newer stream of the node took over
+	superseded chan struct{} // closed when a newer stream of the same Envoy took over
+
+	// Of Server.mu.
+	report   Report
+	reported bool
 }
 
 // New makes a Server with nothing to serve.
 func New(o Options) *Server {
 	s := &Server{
 		now: o.Now, ackTimeout: o.AckTimeout, log: o.Log, onChange: o.OnChange,
+		identify: o.Identify, reports: o.Reports,
 		nodes: map[string]*node{},
 	}
 	if s.now == nil {
@@ -96,6 +114,11 @@ func New(o Options) *Server {
 	}
 	if s.log == nil {
 		s.log = slog.Default()
+	}
+	if s.identify == nil {
+		s.identify = func(_ context.Context, n *corev3.Node) (node, envoy string, err error) {
+			return n.GetId(), n.GetId(), nil
+		}
 	}
 	if s.onChange == nil {
 		s.onChange = func(string) {}
@@ -125,17 +148,32 @@ func (s *Server) Set(id string, snap *snapshot.Snapshot) {
 		if snap == nil {
 			return
 		}
-		n = &node{}
+		n = &node{streams: map[string]*conn{}}
 		s.nodes[id] = n
 	}
 	n.want = snap
-	if n.stream == nil {
-		s.drop(id, n)
-		return
+	n.tell()
+	s.drop(id, n)
+}
+
+// tell wakes the streams of a node.
+func (n *node) tell() {
+	for _, c := range n.streams {
+		select {
+		case c.wake <- struct{}{}:
+		default: // it will see the newest snapshot when it gets there
+		}
 	}
-	select {
-	case n.stream.wake <- struct{}{}:
-	default: // it will see the newest snapshot when it gets there
+}
+
+// ServeUnrecorded says whether Envoys of a node serve although their agent cannot
+// keep the audit log.
+func (s *Server) ServeUnrecorded(id string, yes bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.nodes[id]; n != nil && n.unrecorded != yes {
+		n.unrecorded = yes
+		n.tell()
 	}
 }
 
@@ -143,44 +181,57 @@ func (s *Server) Set(id string, snap *snapshot.Snapshot) {
 // stream stays open: Set an empty snapshot to withdraw everything.
 func (s *Server) Remove(id string) { s.Set(id, nil) }
 
-// Delivery is the live view of what the Envoy of a node acknowledged. It may be
-// asked for, and kept, before the node is known.
+// Delivery is the live view of what the Envoys of a node acknowledged, all of those
+// that are connected and serve. It may be asked for, and kept, before the node is known.
 func (s *Server) Delivery(id string) snapshot.Delivery { return delivery{s, id} }
 
-func (s *Server) wanted(id string) *snapshot.Snapshot {
+// closed is what an Envoy has that must not serve.
+var closed = &snapshot.Snapshot{}
+
+func (s *Server) wanted(id string, c *conn) *snapshot.Snapshot {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if n := s.nodes[id]; n != nil {
-		return n.want
+	n := s.nodes[id]
+	switch {
+	case n == nil || n.want == nil, s.reports && !c.reported:
+		return nil
+	case s.held(n, c):
+		return closed
 	}
-	return nil
+	return n.want
 }
 
-// attach makes c the stream of a node and ends an older one: after a network
+// held reports whether an Envoy must not serve: what goes through it would not be
+// recorded.
+func (s *Server) held(n *node, c *conn) bool {
+	return s.reports && (!c.reported || c.report.Failing != "" && !n.unrecorded)
+}
+
+// attach makes c the stream of an Envoy and ends an older one: after a network
 // fault the server may see the old one as alive for minutes.
-func (s *Server) attach(id string, c *conn) {
+func (s *Server) attach(id, envoy string, c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.nodes[id]
 	if n == nil {
-		n = &node{}
+		n = &node{streams: map[string]*conn{}}
 		s.nodes[id] = n
 	}
-	if n.stream != nil {
-		close(n.stream.superseded)
+	if old := n.streams[envoy]; old != nil {
+		close(old.superseded)
 	}
-	n.stream = c
+	n.streams[envoy] = c
 }
 
-// detach reports whether c was still the stream of the node.
-func (s *Server) detach(id string, c *conn) bool {
+// detach reports whether c was still the stream of the Envoy.
+func (s *Server) detach(id, envoy string, c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.nodes[id]
-	if n == nil || n.stream != c {
+	if n == nil || n.streams[envoy] != c {
 		return false
 	}
-	n.stream = nil
+	delete(n.streams, envoy)
 	s.drop(id, n)
 	return true
 }
@@ -188,7 +239,7 @@ func (s *Server) detach(id string, c *conn) bool {
 // drop forgets a node that has neither snapshot nor stream, so that foreign
 // node ids do not pile up.
 func (s *Server) drop(id string, n *node) {
-	if n.want == nil && n.stream == nil {
+	if n.want == nil && len(n.streams) == 0 {
 		delete(s.nodes, id)
 	}
 }

@@ -235,7 +235,7 @@ func TestASlowEnvoyBlocksNobody(t *testing.T) {
 		}
 		var last string
 		n := 0
-		for want := l.server.wanted(nodeID).Get(cA).Version; last != want; n++ {
+		for want := l.server.wanted(nodeID, nil).Get(cA).Version; last != want; n++ {
 			m, err := st.Recv()
 			if err != nil {
 				t.Fatal(err)
