@@ -44,8 +44,10 @@ type ActivationList struct {
 // changed, and only to true.
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.drill) && self.drill) || has(self.incident)",message="spec.incident is required: name the incident this is for, or set spec.drill: true for a rehearsal"
-// +kubebuilder:validation:XValidation:rule="self.targetRefs == oldSelf.targetRefs && self.role == oldSelf.role && self.reason == oldSelf.reason && has(self.incident) == has(oldSelf.incident) && (!has(self.incident) || self.incident == oldSelf.incident) && has(self.duration) == has(oldSelf.duration) && (!has(self.duration) || self.duration == oldSelf.duration) && has(self.notAfter) == has(oldSelf.notAfter) && (!has(self.notAfter) || self.notAfter == oldSelf.notAfter) && (has(self.drill) && self.drill) == (has(oldSelf.drill) && oldSelf.drill)",message="an Activation cannot be changed, only revoked (spec.revoked: true): make a new one under a new name"
+// +kubebuilder:validation:XValidation:rule="self.targetRefs == oldSelf.targetRefs && self.role == oldSelf.role && self.reason == oldSelf.reason && has(self.incident) == has(oldSelf.incident) && (!has(self.incident) || self.incident == oldSelf.incident) && has(self.duration) == has(oldSelf.duration) && (!has(self.duration) || self.duration == oldSelf.duration) && has(self.notAfter) == has(oldSelf.notAfter) && (!has(self.notAfter) || self.notAfter == oldSelf.notAfter) && (has(self.drill) && self.drill) == (has(oldSelf.drill) && oldSelf.drill) && has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)",message="an Activation cannot be changed, only revoked (spec.revoked: true): make a new one under a new name"
 // +kubebuilder:validation:XValidation:rule="!(has(oldSelf.revoked) && oldSelf.revoked) || (has(self.revoked) && self.revoked)",message="revocation is final: make a new Activation under a new name"
+// +kubebuilder:validation:XValidation:rule="!has(self.revokedBy) || (has(self.revoked) && self.revoked)",message="spec.revokedBy goes with spec.revoked: true: leave it out"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.revokedBy) || (has(self.revokedBy) && self.revokedBy == oldSelf.revokedBy)",message="spec.revokedBy cannot be changed: leave it as it is"
 type ActivationSpec struct {
 	// TargetRefs name the routes to open, in the Activation's own namespace. Each
 	// opens by itself, in this order. One that may not be opened (HeldByAnotherRole,
@@ -112,6 +114,13 @@ type ActivationSpec struct {
 	//
 	// +optional
 	Revoked bool `json:"revoked,omitempty"`
+
+	// RevokedBy is who set revoked, as the API server saw it. What a client writes
+	// here is replaced or ignored.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	RevokedBy string `json:"revokedBy,omitempty"`
 }
 
 // TargetReference names a route, or one rule of it, in the Activation's

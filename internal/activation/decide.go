@@ -152,7 +152,7 @@ func New(obj *v1alpha1.Activation, origin Origin, requestedBy string, start time
 		Namespace: obj.Namespace, Name: obj.Name, UID: obj.UID, Origin: origin,
 		Spec: *obj.Spec.DeepCopy(), RequestedBy: requestedBy, Start: start,
 	}
-	r.Spec.RequestedBy = "" // what a client claims is not kept
+	r.Spec.RequestedBy, r.Spec.RevokedBy = "", "" // what a client claims is not kept
 	r.Deadline = start.Add(v1alpha1.PositiveOr(r.Spec.Duration, 24*time.Hour))
 	if na := r.Spec.NotAfter; na != nil && na.Time.Before(r.Deadline) {
 		r.Deadline = na.Time

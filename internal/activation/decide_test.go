@@ -566,3 +566,11 @@ func TestANameIsSpentAtTheFirstLookAfterItsObjectWent(t *testing.T) {
 	w.settle()
 	w.wantPhase("a", v1alpha1.PhaseRefused, ReasonNameSpent)
 }
+
+func TestWhatAClientClaimsOfPeopleIsNotKept(t *testing.T) {
+	obj := &v1alpha1.Activation{Spec: v1alpha1.ActivationSpec{RequestedBy: "the CEO", Revoked: true, RevokedBy: "the CFO"}}
+	r := New(obj, Manifest, "manifest:a.yaml,uid=0", time.Unix(0, 0))
+	if r.Spec.RequestedBy != "" || r.Spec.RevokedBy != "" || r.RequestedBy != "manifest:a.yaml,uid=0" || !r.Spec.Revoked {
+		t.Errorf("kept as %+v", r)
+	}
+}

@@ -170,11 +170,11 @@ func TestCallerIsWhoTheKernelSays(t *testing.T) {
 	b := &controltest.Backend{}
 	c, _ := start(t, b)
 	req := control.ActivateRequest{Activation: activation("a")}
-	req.Activation.Spec.RequestedBy = "the CEO"
+	req.Activation.Spec.RequestedBy, req.Activation.Spec.RevokedBy = "the CEO", "the CFO"
 	req.Activation.Status.Phase = v1alpha1.PhaseLive
 	req.Activation.Labels = map[string]string{"forged": "yes"}
 	b.OnActivate = func(a *v1alpha1.Activation) (v1alpha1.ActivationStatus, error) {
-		if a.Spec.RequestedBy != "" || a.Status.Phase != "" || a.Labels != nil {
+		if a.Spec.RequestedBy != "" || a.Spec.RevokedBy != "" || a.Status.Phase != "" || a.Labels != nil {
 			t.Errorf("the backend was handed what a client claims: %+v", a)
 		}
 		return v1alpha1.ActivationStatus{Phase: v1alpha1.PhasePending}, nil

@@ -61,7 +61,7 @@ func (recorder) SetWriteDeadline(time.Time) error { return nil }
 // is revoked already or how it went; and what is to be closed is said in one way.
 func FuzzRequest(f *testing.F) {
 	for _, body := range []string{
-		`{"activation":{"metadata":{"name":"a","namespace":"n","labels":{"x":"y"}},"spec":{"role":"db","requestedBy":"root","targetRefs":[{"name":"r"}],"duration":"5m"},"status":{"phase":"Live"}}}`,
+		`{"activation":{"metadata":{"name":"a","namespace":"n","labels":{"x":"y"}},"spec":{"role":"db","requestedBy":"root","revokedBy":"root","targetRefs":[{"name":"r"}],"duration":"5m"},"status":{"phase":"Live"}}}`,
 		`{"activation":{"metadata":{"name":"a","namespace":"n"},"spec":{"revoked":true}}}`,
 		`{"activation":{"metadata":{"name":"a","namespace":"n"},"SPEC":{"notAfter":"2026-11-25T00:00:00Z"},"spec":{"role":"x"}}} `,
 		`{"names":[{"Namespace":"a","Name":"b"}],"reason":"done"}`, `{"all":true,"namespace":"n"}`, `{"all":true,"names":[{}]}`, `{"all":false,"All":true}`, `{} {}`, `null`, `[`,
@@ -89,7 +89,7 @@ func FuzzRequest(f *testing.F) {
 			t.Fatalf("%d and %+v", w.Code, n)
 		}
 		for _, a := range n.activated {
-			if a.Name == "" || a.Namespace == "" || a.Spec.Revoked || a.Spec.RequestedBy != "" || len(a.Labels)+len(a.Annotations)+len(a.OwnerReferences) > 0 ||
+			if a.Name == "" || a.Namespace == "" || a.Spec.Revoked || a.Spec.RequestedBy != "" || a.Spec.RevokedBy != "" || len(a.Labels)+len(a.Annotations)+len(a.OwnerReferences) > 0 ||
 				!a.CreationTimestamp.IsZero() || !reflect.DeepEqual(a.Status, v1alpha1.ActivationStatus{}) {
 				t.Fatalf("%+v", a)
 			}

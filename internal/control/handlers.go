@@ -83,7 +83,7 @@ func claimed(a *v1alpha1.Activation) v1alpha1.Activation {
 		ObjectMeta: metav1.ObjectMeta{Namespace: a.Namespace, Name: a.Name},
 		Spec:       *a.Spec.DeepCopy(),
 	}
-	out.Spec.RequestedBy = ""
+	out.Spec.RequestedBy, out.Spec.RevokedBy = "", ""
 	return out
 }
 

@@ -46,7 +46,7 @@ func (b backend) Activate(ctx context.Context, req control.ActivateRequest, peer
 	obj := req.Activation.DeepCopy()
 	obj.APIVersion, obj.Kind = v1alpha1.GroupVersion.String(), "Activation"
 	obj.Status = v1alpha1.ActivationStatus{}
-	obj.Spec.RequestedBy, obj.Spec.Revoked = "", false
+	obj.Spec.RequestedBy, obj.Spec.Revoked, obj.Spec.RevokedBy = "", false, ""
 	if problems := source.ValidateObject(obj, nil); len(problems) > 0 {
 		var details []string
 		for _, p := range problems {

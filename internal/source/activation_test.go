@@ -172,6 +172,12 @@ func TestValidateObjectChecksAndDefaultsInPlace(t *testing.T) {
 	if ps := ValidateObject(good, nil); len(ps) != 0 {
 		t.Fatal(ps)
 	}
+	asked := made(func(a *v1alpha1.Activation) {
+		a.Spec.RequestedBy, a.Spec.Revoked, a.Spec.RevokedBy = "alice", true, "bob"
+	})
+	if ps := ValidateObject(asked, nil); len(ps) != 0 {
+		t.Fatal(ps)
+	}
 	if good.Spec.TargetRefs[0].Kind != "HTTPRoute" || good.Status.Phase != v1alpha1.PhaseLive || good.UID != "u" || good.CreationTimestamp.IsZero() {
 		t.Errorf("%+v", good)
 	}
@@ -182,6 +188,13 @@ func TestValidateObjectChecksAndDefaultsInPlace(t *testing.T) {
 		want   string
 	}{
 		{"revoked", func(a *v1alpha1.Activation) { a.Spec.Revoked = true }, good, ""},
+		{"who revoked", func(a *v1alpha1.Activation) { a.Spec.Revoked, a.Spec.RevokedBy = true, "alice" }, good, ""},
+		{"who revoked, and nobody did", func(a *v1alpha1.Activation) { a.Spec.RevokedBy = "alice" }, good, "spec.revokedBy goes with spec.revoked: true"},
+		{"another asked", func(a *v1alpha1.Activation) { a.Spec.RequestedBy = "mallory" }, asked, "an Activation cannot be changed"},
+		{"nobody asked", func(a *v1alpha1.Activation) { a.Spec.RequestedBy = "" }, asked, "an Activation cannot be changed"},
+		{"another revoked", func(a *v1alpha1.Activation) {
+			a.Spec.RequestedBy, a.Spec.Revoked, a.Spec.RevokedBy = "alice", true, "mallory"
+		}, asked, "spec.revokedBy cannot be changed"},
 		{"unchanged", func(*v1alpha1.Activation) {}, good, ""},
 		{"no old", func(a *v1alpha1.Activation) { a.Spec.Duration = &twenty }, (*v1alpha1.Activation)(nil), ""},
 		{"changed", func(a *v1alpha1.Activation) { a.Spec.Duration = &twenty }, good, "Activation payments/inc: spec: an Activation cannot be changed"},
