@@ -59,18 +59,13 @@ func (g *gateway) inCluster(c *Cluster) {
 	}
 }
 
-// bindings marks listeners whose pods would have to bind one port twice.
+// bindings marks listeners with ports that the pods need for something else.
 func (g *gateway) bindings() {
-	bound := map[int32]int32{}
 	for _, l := range g.listeners {
-		port := int32(l.spec.Port)
-		at := ports.Container(port)
-		if other, taken := bound[at]; taken && other != port {
-			l.accepted = no(accepted, string(gwv1.ListenerReasonPortUnavailable),
-				fmt.Sprintf("port %d is bound as %d in the pods, as is port %d of another listener: choose another port", port, at, other))
-			continue
+		if port := int32(l.spec.Port); !ports.Usable(port) {
+			l.accepted = no(accepted, string(gwv1.ListenerReasonPortUnavailable), fmt.Sprintf("port %d is taken in the pods of a Gateway: use another; "+
+				"those below 1024 are bound %d above, and %d is the agent's", port, ports.ContainerPort(1)-1, ports.Agent))
 		}
-		bound[at] = port
 	}
 }
 
@@ -79,7 +74,7 @@ func (s *state) bind(port int32) int32 {
 	if s.in.Cluster == nil {
 		return port
 	}
-	return ports.Container(port)
+	return ports.ContainerPort(port)
 }
 
 // optedIn says why no route of a namespace is taken, "" if they are.

@@ -1,18 +1,28 @@
-// Package ports says on which port a container listens for a port of a Gateway.
+// Package ports says on which port of a pod the Envoy of a Gateway listens for a
+// port of the Gateway: one that needs no capability.
 package ports
 
 const (
-	// Privileged is the first port that everybody may bind.
-	Privileged = 1024
-	// Offset is added to those below it.
-	Offset = 10000
+	// Agent is where the agent of a pod serves metrics and health.
+	Agent = 9103
+	// Controller is where the controller serves xDS.
+	Controller = 18000
+
+	privileged = 1024
+	moved      = 10000
 )
 
-// Container is the port that the Envoy in a pod binds for a port of a Gateway: it
-// runs without the right to bind those below 1024. The Service maps one to the other.
-func Container(port int32) int32 {
-	if port < Privileged {
-		return port + Offset
+// ContainerPort is the port in the pod: a port below 1024 is 10000 higher there.
+func ContainerPort(port int32) int32 {
+	if port < privileged {
+		return port + moved
 	}
 	return port
+}
+
+// Usable reports whether a listener of a Gateway may have the port. Not those
+// whose place in the pod is taken: the agent's, and those of ports below 1024. It
+// depends on no other listener, so that adding one never takes another's port.
+func Usable(port int32) bool {
+	return port > 0 && port <= 65535 && port != Agent && (port <= moved || port >= moved+privileged)
 }
