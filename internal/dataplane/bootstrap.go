@@ -47,10 +47,26 @@ const resetStreams, resetWithin = 500, 1
 // others have their turn.
 const requestsPerCycle = 16
 
+func (c Config) bootstrap() ([]byte, error) {
+	return static{
+		name: c.Name, nodeID: c.NodeID, xdsSocket: c.XDSSocket, alsSocket: c.ALSSocket, adminSocket: c.file(fileAdmin),
+		maxConnections: c.MaxConnections, maxHeapBytes: c.MaxHeapBytes,
+	}.bootstrap()
+}
+
+// static is what differs between the static configurations of two Envoys.
+type static struct {
+	name, nodeID                      string
+	xdsSocket, alsSocket, adminSocket string
+	maxConnections                    int
+	maxHeapBytes                      uint64
+	epoch                             string // told with each counter; "": not told
+}
+
 // bootstrap is Envoy's static configuration: where the control plane is, and
 // the limits. Everything else comes by xDS. The bytes are the same for the same
-// Config.
-func (c Config) bootstrap() ([]byte, error) {
+// static.
+func (c static) bootstrap() ([]byte, error) {
 	overload, err := c.overloadManager()
 	if err != nil {
 		return nil, err
@@ -59,11 +75,11 @@ func (c Config) bootstrap() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	xds, err := grpcCluster(ClusterXDS, c.XDSSocket)
+	xds, err := grpcCluster(ClusterXDS, c.xdsSocket)
 	if err != nil {
 		return nil, err
 	}
-	als, err := grpcCluster(ClusterALS, c.ALSSocket)
+	als, err := grpcCluster(ClusterALS, c.alsSocket)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +97,7 @@ func (c Config) bootstrap() ([]byte, error) {
 		return nil, err
 	}
 	b := &bootstrapv3.Bootstrap{
-		Node: &corev3.Node{Id: c.NodeID, Cluster: "breakglass"},
+		Node: &corev3.Node{Id: c.nodeID, Cluster: "breakglass"},
 		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{
 			AdsConfig: adsConfig(),
 			LdsConfig: fromADS(),
@@ -99,20 +115,29 @@ func (c Config) bootstrap() ([]byte, error) {
 		StatsConfig: &metricsv3.StatsConfig{
 			StatsMatcher:      keptStats(),
 			UseAllDefaultTags: wrapperspb.Bool(false),
-			StatsTags:         []*metricsv3.TagSpecifier{{TagName: chainLabel, TagValue: &metricsv3.TagSpecifier_Regex{Regex: chainRule}}},
+			StatsTags:         c.tags(),
 		},
 		Admin: &bootstrapv3.Admin{
 			Address: &corev3.Address{Address: &corev3.Address_Pipe{
-				Pipe: &corev3.Pipe{Path: c.file(fileAdmin), Mode: 0o600},
+				Pipe: &corev3.Pipe{Path: c.adminSocket, Mode: 0o600},
 			}},
 			// Clients who hold all connections do not keep us from asking.
 			IgnoreGlobalConnLimit: true,
 		},
 	}
 	if err := b.ValidateAll(); err != nil {
-		return nil, fmt.Errorf("bootstrap of Envoy %q: %w", c.Name, err)
+		return nil, fmt.Errorf("bootstrap of Envoy %q: %w", c.name, err)
 	}
 	return stableJSON(b)
+}
+
+// tags are labels of counters.
+func (c static) tags() []*metricsv3.TagSpecifier {
+	out := []*metricsv3.TagSpecifier{{TagName: chainLabel, TagValue: &metricsv3.TagSpecifier_Regex{Regex: chainRule}}}
+	if c.epoch != "" {
+		out = append(out, &metricsv3.TagSpecifier{TagName: epochLabel, TagValue: &metricsv3.TagSpecifier_FixedValue{FixedValue: c.epoch}})
+	}
+	return out
 }
 
 // keptStats are what Envoy counts of. A cluster alone would have a hundred
@@ -197,13 +222,13 @@ func grpcCluster(name, socket string) (*clusterv3.Cluster, error) {
 // overloadManager sheds load before the kernel sheds Envoy: connections without a
 // request first, then new requests, then new connections. What is open goes on,
 // and so do the control plane's connections, which are Envoy's own.
-func (c Config) overloadManager() (*overloadv3.OverloadManager, error) {
+func (c static) overloadManager() (*overloadv3.OverloadManager, error) {
 	const heap, connections = "envoy.resource_monitors.fixed_heap", "envoy.resource_monitors.global_downstream_max_connections"
-	heapConfig, err := anypb.New(&heapv3.FixedHeapConfig{MaxHeapSizeBytes: c.MaxHeapBytes})
+	heapConfig, err := anypb.New(&heapv3.FixedHeapConfig{MaxHeapSizeBytes: c.maxHeapBytes})
 	if err != nil {
 		return nil, err
 	}
-	connectionsConfig, err := anypb.New(&connectionsv3.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: int64(c.MaxConnections)})
+	connectionsConfig, err := anypb.New(&connectionsv3.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: int64(c.maxConnections)})
 	if err != nil {
 		return nil, err
 	}

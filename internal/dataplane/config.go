@@ -160,20 +160,24 @@ func (c Config) file(name string) string { return filepath.Join(c.dir(), name) }
 
 // args is Envoy's command line.
 func (c Config) args() []string {
+	return append(commandLine(c.EnvoyPath, c.file(fileBootstrap), c.Concurrency), "--log-path", c.file(fileLog))
+}
+
+// commandLine is what every Envoy of ours is started with.
+func commandLine(envoy, bootstrap string, concurrency int) []string {
 	return []string{
-		c.EnvoyPath,
-		"-c", c.file(fileBootstrap),
+		envoy,
+		"-c", bootstrap,
 		// Removing an internal listener is how open streams are cut: drain nothing.
 		"--drain-time-s", "0",
 		"--drain-strategy", "immediate",
 		"--disable-hot-restart",
-		"--log-path", c.file(fileLog),
 		// What Envoy has not flushed is lost when it is killed. It costs an idle Envoy
 		// about 3 % of a core.
 		"--file-flush-interval-msec", "1",
 		"--file-flush-min-size-kb", "0", // each line at once, if the writing thread gets to it
 		"-l", "warning",
-		"--concurrency", fmt.Sprint(c.Concurrency),
+		"--concurrency", fmt.Sprint(concurrency),
 	}
 }
 

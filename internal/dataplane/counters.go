@@ -52,7 +52,11 @@ type Requests struct{ Total, Active uint64 }
 // chainLabel is the label that holds the name of a filter chain: http-PORT or
 // https-PORT-NAME, the stat prefix of its HttpConnectionManager. A name may hold
 // dots, which Envoy's own rule would cut.
+//
+// epochLabel holds the epoch, where the process that asks is not the one that
+// started Envoy.
 const (
+	epochLabel = "epoch"
 	chainLabel = "chain"
 	chainRule  = `^http\.((https?-.+)\.)downstream_`
 )
@@ -63,7 +67,7 @@ const (
 //
 // The filters bound the answers. What is active is asked for first: see Counters.
 const (
-	activeFilter = `^http\.https?-.+\.downstream_rq_active$`
+	activeFilter = `^(http\.https?-.+\.downstream_rq_active|server\.live)$` // the last is always there
 	totalsFilter = `^(http\.https?-.+\.downstream_rq_total|limit\.http_local_rate_limit\.enforced|` +
 		`filesystem\.(write_failed|reopen_failed|write_total_buffered))$`
 )
@@ -84,15 +88,7 @@ func (e *Envoy) Counters(ctx context.Context) (Counters, error) {
 	e.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, countersTimeout)
 	defer cancel()
-	var text []byte
-	var err error
-	for _, filter := range []string{activeFilter, totalsFilter} {
-		var part []byte
-		part, err = askAdmin(ctx, e.admin, http.MethodGet, "/stats/prometheus?filter="+url.QueryEscape(filter), maxCountersBody)
-		if text = append(text, part...); err != nil {
-			break
-		}
-	}
+	text, err := askCounters(ctx, e.admin)
 	// A successor is started only after its predecessor is known to be gone. So as
 	// long as this one is not, it is this one that has answered.
 	select {
@@ -111,6 +107,17 @@ func (e *Envoy) Counters(ctx context.Context) (Counters, error) {
 	return c, nil
 }
 
+func askCounters(ctx context.Context, admin *http.Client) (text []byte, err error) {
+	for _, filter := range []string{activeFilter, totalsFilter} {
+		part, err := askAdmin(ctx, admin, http.MethodGet, "/stats/prometheus?filter="+url.QueryEscape(filter), maxCountersBody)
+		if err != nil {
+			return nil, err
+		}
+		text = append(text, part...)
+	}
+	return text, nil
+}
+
 // parseCounters reads the Prometheus text format.
 func parseCounters(text []byte) (Counters, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
@@ -119,6 +126,13 @@ func parseCounters(text []byte) (Counters, error) {
 		return Counters{}, fmt.Errorf("stats: %w", err)
 	}
 	c := Counters{Chains: map[string]Requests{}}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			if err := c.tell(m); err != nil {
+				return Counters{}, err
+			}
+		}
+	}
 	for name, to := range map[string]*uint64{
 		"envoy_limit_http_local_rate_limit_enforced": &c.Limited,
 		"envoy_filesystem_write_failed":              &c.FileWriteFailed,
@@ -136,6 +150,21 @@ func parseCounters(text []byte) (Counters, error) {
 		c.chain(m, func(r *Requests) { r.Total = number(m) })
 	}
 	return c, nil
+}
+
+// tell takes the epoch that m names, if it does. All of an answer must name the
+// same.
+func (c *Counters) tell(m *dto.Metric) error {
+	for _, l := range m.GetLabel() {
+		if l.GetName() != epochLabel {
+			continue
+		}
+		if c.Epoch != "" && c.Epoch != l.GetValue() {
+			return errReplaced
+		}
+		c.Epoch = l.GetValue()
+	}
+	return nil
 }
 
 // chain sets what m says of its filter chain.
