@@ -21,7 +21,8 @@ type Filter struct {
 	// that ended more than an hour before Since, or began more than an hour after
 	// Until, are not read.
 	Since, Until time.Time
-	// From is the lowest Seq. Segments before it are not read.
+	// From is the lowest Seq. Segments before it are not read, and what is before it
+	// in its own is counted and not looked at.
 	From uint64
 	// Match, when not nil, is asked for each entry from From on that is within the
 	// bounds.
@@ -239,6 +240,9 @@ func (r *reader) line() (*parsed, error) {
 	line, err := r.lr.next()
 	if err == nil && line == nil {
 		return nil, nil
+	}
+	if err == nil && r.next < r.filter.From {
+		return &parsed{seq: r.next}, nil
 	}
 	var p parsed
 	if err == nil {

@@ -40,7 +40,7 @@ func (nowhere) Collect(chan<- prometheus.Metric)                                
 func (nowhere) Stop()                                                             {}
 
 // begun is a loop with an empty journal on disk, without manifests and Envoys.
-func begun(t *testing.T) *Engine {
+func begun(t testing.TB) *Engine {
 	t.Helper()
 	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
 	l := &Engine{

@@ -34,7 +34,7 @@ func (l *Engine) openAudit() (err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		recent, err := l.recentEntries()
+		recent, err := l.recentEntries(ledger.Size())
 		if err != nil {
 			return nil, nil, errors.Join(err, ledger.Close())
 		}
@@ -62,14 +62,18 @@ func (l *Engine) compareJournal() {
 }
 
 // recentEntries are those that a row of the gRPC access log may still name: such
-// rows do not survive this process, so only those of the last moment can come.
-func (l *Engine) recentEntries() ([]merkle.Entry, error) {
-	const recent, most = 30 * time.Second, 200_000
+// rows do not survive this process, and Envoy keeps one for a tenth of a second, so
+// only those of the last moment can come. Of a flood most are not read at all: a
+// start waits for this. size is that of the log.
+func (l *Engine) recentEntries(size uint64) ([]merkle.Entry, error) {
+	const recent, most = 30 * time.Second, 50_000
+	filter := merkle.Filter{Since: l.now().Add(-recent)}
+	if size > most {
+		filter.From = size - most
+	}
 	var out []merkle.Entry
-	err := merkle.Read(context.Background(), l.logDir(), merkle.Filter{Since: l.now().Add(-recent)}, func(e merkle.Entry) error {
-		if out = append(out, e); len(out) > most {
-			out = out[most/2:]
-		}
+	err := merkle.Read(context.Background(), l.logDir(), filter, func(e merkle.Entry) error {
+		out = append(out, e)
 		return nil
 	})
 	return out, err
