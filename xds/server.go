@@ -32,6 +32,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/breakglass-gateway/breakglass-gateway/xds/snapshot"
 )
@@ -127,9 +128,14 @@ func New(o Options) *Server {
 }
 
 // ServerOptions are what the grpc.Server given to Register needs: without them
-// an Envoy that holds some 30,000 resources cannot reconnect.
+// an Envoy that holds some 30,000 resources cannot reconnect, and an agent that asks
+// every ten seconds whether the server is alive is turned away.
 func ServerOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.MaxRecvMsgSize(maxRequestBytes)}
+	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(maxRequestBytes),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 2 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+	}
 }
 
 // Register adds the AggregatedDiscoveryService to g. Make g with ServerOptions.

@@ -26,15 +26,19 @@ const (
 
 var errOpening = errors.New("the audit log is being opened")
 
-// New starts to record into the log what journal holds and gets. A log that
-// cannot be opened is a Problem, and tried again: only that another process has it
-// is an error.
+// New starts to record into the log what journal holds and gets; nil where nothing
+// is decided, next to an Envoy in a pod: then the log has requests only, and does
+// not say which were cut. A log that cannot be opened is a Problem, and tried
+// again: only that another process has it is an error.
 func New(open Opener, journal *audit.Journal, o Options) (*Recorder, error) {
 	r := &Recorder{
-		opts: o, log: o.Log, open: open, source: journal, sourced: journal.Size(),
+		opts: o, log: o.Log, open: open, source: journal,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}), begun: make(chan error, 1),
 		settling: make(chan struct{}), began: o.Now(), gateways: map[string]*gateway{}, openings: openings{},
 		failed: errOpening, problem: errOpening.Error(), opening: time.Now(), patience: reopen,
+	}
+	if journal != nil {
+		r.sourced = journal.Size()
 	}
 	go r.run()
 	go r.watchDisk()
@@ -75,6 +79,9 @@ func (r *Recorder) begin() error {
 
 // resume reads the journal from where the log has it.
 func (r *Recorder) resume(ledger Ledger) (err error) {
+	if r.source == nil {
+		return nil
+	}
 	at, id := ledger.Cursors()[journalCursor], r.source.ID()
 	was := JournalWas{Known: true, Seq: Taken(at, id)}
 	was.Another = at != "" && was.Seq == 0

@@ -269,7 +269,7 @@ func (r *Recorder) committed(g *gateway, position string) {
 
 // undecided reports whether it is not known yet why a request was aborted.
 func (r *Recorder) undecided(row *spool.Row) bool {
-	if row == nil || row.Request == nil || !aborted(row.Request) {
+	if r.source == nil || row == nil || row.Request == nil || !aborted(row.Request) {
 		return false
 	}
 	cut, known := r.openings.cut(row.Request, time.Now())

@@ -58,7 +58,7 @@ type Recorder struct {
 	opts    Options
 	log     *slog.Logger
 	open    Opener
-	source  *audit.Journal
+	source  *audit.Journal // nil: there is none
 	sourced uint64 // how many entries the journal had at the start
 
 	wake chan struct{}
@@ -177,10 +177,20 @@ func (r *Recorder) Close() error {
 	for _, g := range r.gateways {
 		errs = append(errs, g.close())
 	}
+	if r.ledger != nil && r.control != nil {
+		errs = append(errs, r.control.Close())
+	}
 	if r.ledger != nil {
-		errs = append(errs, r.control.Close(), r.ledger.Close())
+		errs = append(errs, r.ledger.Close())
 	}
 	return errors.Join(errs...)
+}
+
+func (r *Recorder) sourceChanged() <-chan struct{} {
+	if r.source == nil {
+		return nil // for ever
+	}
+	return r.source.Changed()
 }
 
 // run is the recorder.
@@ -190,7 +200,7 @@ func (r *Recorder) run() {
 	defer tick.Stop()
 	r.begun <- r.begin()
 	for {
-		changed, began := r.source.Changed(), time.Now()
+		changed, began := r.sourceChanged(), time.Now()
 		more := r.pass()
 		if more {
 			continue
@@ -280,7 +290,7 @@ func (r *Recorder) collect() (more bool) {
 }
 
 func (r *Recorder) collectControl() (more bool) {
-	if r.broken != nil {
+	if r.source == nil || r.broken != nil {
 		return false
 	}
 	for len(r.drafts) < batch {

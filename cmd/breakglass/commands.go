@@ -22,5 +22,8 @@ func commands() []*cobra.Command {
 		newVersionCommand(),
 		newManCommand(),
 		newDeadmanCommand(),
+		newAgentCommand(),
+		newEnvoyCommand(),
+		newInstallSelfCommand(),
 	}
 }

@@ -125,3 +125,12 @@ func (d RunDir) end(e End) error {
 	}
 	return nil
 }
+
+// Epoch of the Envoy that was started last; "" if its end is known.
+func (d RunDir) Epoch() string {
+	text, err := os.ReadFile(d.file(fileEpoch))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
