@@ -59,7 +59,7 @@ type Recorder struct {
 	log     *slog.Logger
 	open    Opener
 	source  *audit.Journal // nil: there is none
-	sourced uint64 // how many entries the journal had at the start
+	sourced uint64         // how many entries the journal had at the start
 
 	wake chan struct{}
 	stop chan struct{}

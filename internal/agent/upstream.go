@@ -76,7 +76,9 @@ func (f files) Info() credentials.ProtocolInfo {
 
 func (f files) Clone() credentials.TransportCredentials { return f }
 
-func (files) OverrideServerName(string) error { return errors.New("the name is an option of the agent") }
+func (files) OverrideServerName(string) error {
+	return errors.New("the name is an option of the agent")
+}
 
 // readSecret reads a mounted Secret, all of it of one version: kubelet replaces a
 // link to the directory that the files are in.
