@@ -159,7 +159,7 @@ func (d delivery) views() ([]*view, *snapshot.Snapshot) {
 	}
 	out := make([]*view, 0, len(n.streams))
 	for _, c := range n.streams {
-		if !d.s.held(n, c) {
+		if !d.s.held(n, c) && (!d.s.reports || c.report.Ready) {
 			out = append(out, c.view)
 		}
 	}

@@ -98,3 +98,27 @@ func LockDir(dir, what string, locked error) (*os.File, error) {
 	}
 	return d, nil
 }
+
+// Replace gives a file of ours a new content, as a whole: after a crash it has the
+// old one or the new one.
+func Replace(path string, content []byte) error {
+	tmp := path + ".tmp"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	f, err := Open(tmp, os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(content, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("replace %s: %w", path, err), os.Remove(tmp))
+	}
+	return SyncDir(filepath.Dir(path))
+}

@@ -18,6 +18,7 @@ func commands() []*cobra.Command {
 		newRenderCommand(),
 		newExportCommand(),
 		newServeCommand(),
+		newControllerCommand(),
 		newDemoCommand(),
 		newVersionCommand(),
 		newManCommand(),

@@ -105,3 +105,28 @@ func FromManifest(manifest []byte) (ObjectKey, runtime.Object, error) {
 	o.GetObjectKind().SetGroupVersionKind(k.gvk())
 	return key, o, nil
 }
+
+// With is s with some objects replaced, or removed where they are nil. s stays as
+// it is, and what did not change is the same pointer in both.
+func (s *Set) With(changes map[ObjectKey]runtime.Object) *Set {
+	out := &Set{Objects: s.Objects, Origins: s.Origins, Problems: s.Problems}
+	copied := map[*kind]*bool{}
+	for key, o := range changes {
+		k := kindByName[key.Kind]
+		if copied[k] == nil {
+			copied[k] = new(bool)
+		}
+		obj, _ := o.(object) // nil removes
+		k.set(out, key, obj, copied[k])
+	}
+	return out
+}
+
+// KeyOf is the key of an object of a kind that is read.
+func KeyOf(o runtime.Object) (ObjectKey, bool) {
+	k, obj := kindOfObject(o), o.(object)
+	if k == nil {
+		return ObjectKey{}, false
+	}
+	return ObjectKey{Kind: k.name, Namespace: obj.GetNamespace(), Name: obj.GetName()}, true
+}

@@ -1,0 +1,136 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
+)
+
+// keep writes what the cluster had last to disk, so that a replica that starts
+// while the API server is down serves what was last good, minus what has ended
+// since. There are private keys of listeners in it: 0600, as everything here.
+type keep struct {
+	file string
+	log  *slog.Logger
+	last func() *outcome
+	wake chan struct{}
+}
+
+// atMost is how often it is written.
+const atMost = 2 * time.Second
+
+// keptFile is the format of the file.
+type keptFile struct {
+	V       int          `json:"v"` // 1
+	Objects []keptObject `json:"objects"`
+}
+
+type keptObject struct {
+	Kind   string          `json:"kind"`
+	Object json.RawMessage `json:"object"`
+}
+
+func newKeep(o Options, last func() *outcome) *keep {
+	return &keep{file: filepath.Join(o.DataDir, "objects.json"), log: o.Log, last: last, wake: make(chan struct{}, 1)}
+}
+
+func (k *keep) poke() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run writes until ctx ends, and once more then.
+func (k *keep) run(ctx context.Context) {
+	var written *source.Set
+	save := func() {
+		o := k.last()
+		if o == nil || o.set == written {
+			return
+		}
+		if err := k.save(o.set); err != nil {
+			k.log.Error("cannot keep what the cluster has; a start without an API server would serve something older", "error", err)
+			return
+		}
+		written = o.set
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			save()
+			return
+		case <-k.wake:
+			save()
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(atMost):
+		}
+	}
+}
+
+func (k *keep) save(set *source.Set) error {
+	out := keptFile{V: 1}
+	for _, o := range set.All() {
+		text, err := json.Marshal(o.Object)
+		if err != nil {
+			return fmt.Errorf("%s: %w", o.Key, err)
+		}
+		out.Objects = append(out.Objects, keptObject{o.Key.Kind, text})
+	}
+	text, err := json.Marshal(out)
+	if err != nil {
+		return err
+	}
+	return durable.Replace(k.file, text)
+}
+
+// load reads the set; nil without a file.
+func (k *keep) load() (*source.Set, error) {
+	text, err := os.ReadFile(k.file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var in keptFile
+	if err := json.Unmarshal(text, &in); err != nil || in.V != 1 {
+		return nil, fmt.Errorf("%s is not of this version, or damaged: %w", k.file, errors.Join(err, os.Remove(k.file)))
+	}
+	var objects []source.Object
+	for _, o := range in.Objects {
+		obj := newOfKind(o.Kind)
+		if obj == nil {
+			continue // of a later version
+		}
+		if err := json.Unmarshal(o.Object, obj); err != nil {
+			return nil, fmt.Errorf("%s: %w", k.file, err)
+		}
+		key, _ := source.KeyOf(obj)
+		objects = append(objects, source.Object{Key: key, Object: obj})
+	}
+	return source.NewSet(objects), nil
+}
+
+func newOfKind(kind string) runtime.Object {
+	for _, w := range watched {
+		if key, ok := source.KeyOf(w.obj); ok && key.Kind == kind {
+			return reflect.New(reflect.TypeOf(w.obj).Elem()).Interface().(client.Object)
+		}
+	}
+	return nil
+}

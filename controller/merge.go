@@ -1,0 +1,128 @@
+package controller
+
+import (
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
+)
+
+// apply puts what o says of obj into its status, beside what others say there. It
+// reports whether that is anything new.
+func (o *outcome) apply(key source.ObjectKey, obj client.Object) bool {
+	st, name := &o.result.Statuses, types.NamespacedName{Namespace: key.Namespace, Name: key.Name}
+	was := obj.DeepCopyObject()
+	switch obj := obj.(type) {
+	case *v1alpha1.Activation:
+		is, ours := st.Activations[name]
+		if r, known := o.result.Records[name]; !ours || known && r.UID != "" && r.UID != obj.UID && !r.Removed {
+			return false // what is known is of another one of this name
+		}
+		is.Conditions = merge(obj.Status.Conditions, is.Conditions)
+		obj.Status = is
+	case *v1alpha1.EmergencyPolicy:
+		is, ours := st.Policies[key.Name]
+		if !ours {
+			return false
+		}
+		obj.Status.Conditions = merge(obj.Status.Conditions, is.Conditions)
+	case *gwv1.GatewayClass:
+		is, ours := st.GatewayClasses[key.Name]
+		if !ours {
+			return false
+		}
+		obj.Status.Conditions = merge(obj.Status.Conditions, is.Conditions)
+	case *gwv1.Gateway:
+		is, ours := st.Gateways[name]
+		if !ours || !o.current(key, obj) {
+			return false
+		}
+		applyGateway(&obj.Status, is)
+	case *gwv1.HTTPRoute:
+		if !o.current(key, obj) {
+			return false
+		}
+		obj.Status.Parents = applyParents(obj.Status.Parents, st.HTTPRoutes[name].Parents)
+	}
+	return !equality.Semantic.DeepEqual(was, obj)
+}
+
+// current reports whether o was made of this generation of an object: if not, a
+// newer one is on its way.
+func (o *outcome) current(key source.ObjectKey, obj client.Object) bool {
+	used, ok := o.set.Object(key).(client.Object)
+	return ok && used.GetUID() == obj.GetUID() && used.GetGeneration() == obj.GetGeneration()
+}
+
+func applyGateway(status *gwv1.GatewayStatus, is gwv1.GatewayStatus) {
+	status.Conditions = merge(status.Conditions, is.Conditions)
+	status.Addresses = is.Addresses
+	listeners := make([]gwv1.ListenerStatus, 0, len(is.Listeners))
+	for _, l := range is.Listeners {
+		if i := slices.IndexFunc(status.Listeners, func(old gwv1.ListenerStatus) bool { return old.Name == l.Name }); i >= 0 {
+			l.Conditions = merge(status.Listeners[i].Conditions, l.Conditions)
+		} else {
+			l.Conditions = merge(nil, l.Conditions)
+		}
+		listeners = append(listeners, l)
+	}
+	status.Listeners = listeners
+}
+
+// applyParents replaces what we said of a route's parents, and leaves what others
+// say. The order of what stays does not change.
+func applyParents(old, is []gwv1.RouteParentStatus) []gwv1.RouteParentStatus {
+	out := make([]gwv1.RouteParentStatus, 0, len(old))
+	placed := make([]bool, len(is))
+	for _, p := range old {
+		if p.ControllerName != v1alpha1.ControllerName {
+			out = append(out, p)
+			continue
+		}
+		i := slices.IndexFunc(is, func(n gwv1.RouteParentStatus) bool { return equality.Semantic.DeepEqual(n.ParentRef, p.ParentRef) })
+		if i < 0 || placed[i] {
+			continue
+		}
+		placed[i] = true
+		n := is[i]
+		n.Conditions = merge(p.Conditions, n.Conditions)
+		out = append(out, n)
+	}
+	for i, n := range is {
+		if !placed[i] {
+			n.Conditions = merge(nil, n.Conditions)
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// merge puts our conditions among those that are there: of other types none is
+// touched, and one that says the same keeps its time.
+func merge(there, is []metav1.Condition) []metav1.Condition {
+	out := slices.Clone(there)
+	now := metav1.NewTime(time.Now())
+	for _, c := range is {
+		c.LastTransitionTime = now
+		if c.Reason == "" {
+			c.Reason = c.Type // the schema wants one
+		}
+		i := slices.IndexFunc(out, func(o metav1.Condition) bool { return o.Type == c.Type })
+		if i < 0 {
+			out = append(out, c)
+			continue
+		}
+		if out[i].Status == c.Status {
+			c.LastTransitionTime = out[i].LastTransitionTime
+		}
+		out[i] = c
+	}
+	return out
+}

@@ -1,0 +1,293 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"github.com/go-logr/logr"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/breakglass-gateway/breakglass-gateway/controller/config"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/engine"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/pki"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
+	"github.com/breakglass-gateway/breakglass-gateway/xds"
+)
+
+// ServiceName is the headless Service of the replicas.
+const ServiceName = "breakglass-controller"
+
+// Options of Run.
+type Options struct {
+	Config config.Config
+	// REST is how to reach the API server.
+	REST *rest.Config
+	// DataDir holds everything durable.
+	DataDir string
+	// Namespace of the release, and the name of this pod; "": not in a pod.
+	Namespace, Pod string
+	// XDSAddress is where Envoys come to.
+	XDSAddress string
+	// MetricsAddress serves /metrics, /healthz and /readyz.
+	MetricsAddress string
+	// AuditRetention, AuditOrigin and CheckpointTo: see engine.Options.
+	AuditRetention time.Duration
+	AuditOrigin    string
+	CheckpointTo   []string
+	Log            *slog.Logger
+}
+
+// controller is the world of the loop in a cluster.
+type controller struct {
+	opts                                Options
+	log                                 *slog.Logger
+	engine                              *engine.Engine
+	xds                                 *xds.Server
+	watch                               *watch
+	trust                               *trust
+	skew                                *skew
+	leader                              *leader
+	status                              *statuses
+	fleets                              *fleets
+	authority                           *authority
+	keep                                *keep
+	gatewayNamespaces, secretNamespaces map[string]bool
+
+	connected atomic.Bool // the cluster was read since the start
+	last      atomic.Pointer[outcome]
+}
+
+// Run controls until ctx ends. Envoys keep what they have then.
+func Run(ctx context.Context, o Options) (err error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(60)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	logger := logr.FromSlogHandler(o.Log.Handler())
+	klog.SetLogger(logger)
+	ctrllog.SetLogger(logger)
+	e, err := engine.Open(engine.Options{
+		ConfigDir: "cluster " + o.REST.Host, DataDir: o.DataDir, MetricsAddress: o.MetricsAddress, MetricsAnywhere: true,
+		ReadOnly:       "this is a controller of a cluster: make or change the Activation with kubectl, or breakglass activate --kubeconfig",
+		AuditRetention: o.AuditRetention, AuditOrigin: o.AuditOrigin, CheckpointTo: o.CheckpointTo, Log: o.Log,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	c := newController(o, e)
+	stop, err := c.serveXDS()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	go c.watch.publish(ctx)
+	go c.connect(ctx)
+	go c.keep.run(ctx)
+	return e.Run(ctx, c, c.watch.updates)
+}
+
+func newController(o Options, e *engine.Engine) *controller {
+	c := &controller{opts: o, log: o.Log, engine: e, gatewayNamespaces: map[string]bool{}, secretNamespaces: map[string]bool{}}
+	for _, ns := range o.Config.GatewayNamespaces {
+		c.gatewayNamespaces[ns] = true
+	}
+	for _, ns := range o.Config.SecretNamespaces {
+		c.secretNamespaces[ns] = true
+	}
+	now := e.Clock().Now
+	c.leader = &leader{log: o.Log, changed: func() { e.Poke(); c.status.poke(); c.fleets.poke() }}
+	leads := c.leader.is.Load
+	c.skew = &skew{now: time.Now, changed: e.Poke}
+	c.trust = newTrust(time.Now, e.Poke)
+	c.status = newStatuses(o.Log, leads, c.last.Load)
+	c.authority = newAuthority(o, now, leads)
+	c.fleets = &fleets{
+		log: o.Log, leads: leads, last: c.last.Load, authority: c.authority, config: o.Config, namespace: o.Namespace, pod: o.Pod,
+		now: now, changed: e.Poke, wake: make(chan struct{}, 1),
+	}
+	c.keep = newKeep(o, c.last.Load)
+	c.watch = newWatch(func(key source.ObjectKey, obj client.Object) {
+		c.status.seen(key, obj)
+		c.fleets.seen(key, obj)
+	})
+	c.xds = xds.New(xds.Options{Now: now, Log: o.Log, Identify: identify, Reports: true, OnChange: func(string) { e.Poke() }})
+	return c
+}
+
+// identify says whose Envoy is at the other end: its certificate's Gateway. The pod
+// is its own word, and tells only one Envoy of that Gateway from another.
+func identify(ctx context.Context, node *corev3.Node) (gateway, envoy string, err error) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return "", "", errors.New("no connection")
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		return "", "", errors.New("the connection has no certificate")
+	}
+	namespace, name, err := pki.Identity(&info.State)
+	if err != nil {
+		return "", "", err
+	}
+	gateway = namespace + "/" + name
+	pod, ok := strings.CutPrefix(node.GetId(), gateway+"/")
+	if !ok || pod == "" {
+		return "", "", fmt.Errorf("node %.200q is not one of Gateway %s, which the certificate is for", node.GetId(), gateway)
+	}
+	return gateway, node.GetId(), nil
+}
+
+// serveXDS listens for Envoys. Until there is a certificate no handshake succeeds.
+func (c *controller) serveXDS() (stop func(), err error) {
+	sock, err := net.Listen("tcp", c.opts.XDSAddress)
+	if err != nil {
+		return nil, fmt.Errorf("listen for Envoys (--xds-address): %w", err)
+	}
+	s := grpc.NewServer(append(xds.ServerOptions(), grpc.Creds(credentials.NewTLS(pki.ServerConfig(c.authority.state))))...)
+	c.xds.Register(s)
+	go func() {
+		if err := s.Serve(sock); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			c.engine.Fail(fmt.Errorf("the listener for Envoys failed: %w", err))
+		}
+	}()
+	return s.Stop, nil
+}
+
+// lastGoodAfter is how long the API server may take before what was last good is
+// served.
+const lastGoodAfter = 3 * time.Second
+
+// connect reads the cluster, and follows it, until ctx ends. While that is not
+// possible, what was last good is served.
+func (c *controller) connect(ctx context.Context) {
+	restore := time.AfterFunc(lastGoodAfter, func() {
+		if c.connected.Load() {
+			return
+		}
+		if err := c.restore(ctx); err != nil {
+			c.log.Error("cannot serve what was last good", "error", err)
+		}
+	})
+	defer restore.Stop()
+	for wait := 200 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
+		if err := c.follow(ctx); err != nil && ctx.Err() == nil {
+			c.log.Error("cannot read the cluster; trying again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+// restore serves what was last good.
+func (c *controller) restore(ctx context.Context) error {
+	set, err := c.keep.load()
+	if err != nil || set == nil {
+		return err
+	}
+	if err := c.authority.restore(); err != nil {
+		return err
+	}
+	c.log.Warn("the API server does not answer: serving what was last good, minus what has ended since; nothing opens")
+	select {
+	case c.watch.updates <- set:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// follow reads the cluster and returns when ctx ends, or when that cannot begin.
+func (c *controller) follow(parent context.Context) error {
+	ctx, cancel := context.WithCancel(parent)
+	defer cancel()
+	cfg := rest.CopyConfig(c.opts.REST)
+	cfg.QPS = -1 // the API server's own fairness is enough
+	cfg.UserAgent = "breakglass-controller"
+	cfg.Wrap(c.skew.wrap)
+	scheme := newScheme()
+	http, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return err
+	}
+	mapper, err := apiutil.NewDynamicRESTMapper(cfg, http)
+	if err != nil {
+		return err
+	}
+	kinds, err := present(mapper, scheme)
+	if err != nil {
+		return err
+	}
+	objects, err := newCache(cfg, scheme, mapper, c.opts.Config.SecretNamespaces)
+	if err != nil {
+		return err
+	}
+	direct, err := client.New(cfg, client.Options{Scheme: scheme, Mapper: mapper, HTTPClient: http})
+	if err != nil {
+		return err
+	}
+	cached, err := client.New(cfg, client.Options{Scheme: scheme, Mapper: mapper, HTTPClient: http, Cache: &client.CacheOptions{Reader: objects}})
+	if err != nil {
+		return err
+	}
+	clients, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return err
+	}
+	go func() {
+		if err := objects.Start(ctx); err != nil {
+			c.log.Error("the watches ended", "error", err)
+		}
+		cancel()
+	}()
+	if err := c.trust.follow(ctx, objects); err != nil {
+		return err
+	}
+	if err := c.watch.run(ctx, objects, kinds); err != nil {
+		return err
+	}
+	c.connected.Store(true)
+	c.log.Info("the cluster is read")
+	c.write(ctx, cached, direct, clients)
+	<-ctx.Done()
+	return nil
+}
+
+// write starts what writes to the API server.
+func (c *controller) write(ctx context.Context, cached, direct client.Client, clients kubernetes.Interface) {
+	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: clients.EventsV1()})
+	_ = broadcaster.StartRecordingToSinkWithContext(ctx)
+	go func() { <-ctx.Done(); broadcaster.Shutdown() }()
+	c.status.client = cached
+	c.status.events = broadcaster.NewRecorder(cached.Scheme(), fieldOwner)
+	c.authority.client, c.fleets.client, c.fleets.scheme = direct, direct, direct.Scheme()
+	identity := c.opts.Pod
+	if identity == "" {
+		identity, _ = os.Hostname()
+	}
+	go c.leader.run(ctx, clients, c.opts.Namespace, identity)
+	go c.authority.run(ctx)
+	go c.status.run(ctx)
+	go c.fleets.run(ctx)
+	c.engine.Poke()
+}

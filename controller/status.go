@@ -1,0 +1,201 @@
+package controller
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/compare"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
+)
+
+// writers is how many statuses are written at one time.
+const writers = 4
+
+// statuses writes what the loop found to the API server, as long as this replica
+// leads. An object is looked at when what is to be said of it may be something
+// else, or when somebody changed it; it is written when it says something else.
+type statuses struct {
+	client client.Client // reads from the cache
+	log    *slog.Logger
+	leads  func() bool
+	last   func() *outcome
+	events events.EventRecorder
+
+	wake          chan struct{}
+	urgent, queue workqueue.TypedRateLimitingInterface[source.ObjectKey]
+
+	mu   sync.Mutex
+	told *outcome // whose differences are in the queue
+}
+
+func newStatuses(log *slog.Logger, leads func() bool, last func() *outcome) *statuses {
+	queue := func() workqueue.TypedRateLimitingInterface[source.ObjectKey] {
+		return workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[source.ObjectKey](5*time.Millisecond, 30*time.Second))
+	}
+	return &statuses{log: log, leads: leads, last: last, wake: make(chan struct{}, 1), urgent: queue(), queue: queue()}
+}
+
+func (s *statuses) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run writes until ctx ends.
+func (s *statuses) run(ctx context.Context) {
+	for range writers {
+		go s.work(ctx, s.queue)
+	}
+	// Somebody waits for an Activation, and thousands of routes do not keep him.
+	go s.work(ctx, s.urgent)
+	go s.work(ctx, s.urgent)
+	led := false
+	for {
+		select {
+		case <-ctx.Done():
+			s.queue.ShutDown()
+			s.urgent.ShutDown()
+			return
+		case <-s.wake:
+		}
+		now := s.last()
+		if led = s.leads(); now == nil || !led {
+			s.forget()
+			continue
+		}
+		s.enqueue(now)
+	}
+}
+
+// forget has everything looked at once this replica leads again.
+func (s *statuses) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = nil
+}
+
+// enqueue adds what differs from what was told last.
+func (s *statuses) enqueue(now *outcome) {
+	s.mu.Lock()
+	old := s.told
+	s.told = now
+	s.mu.Unlock()
+	if old == nil {
+		old = &outcome{set: source.NewSet(nil), result: nil}
+	}
+	st := &now.result.Statuses
+	for key := range st.Activations {
+		s.urgent.Add(source.ObjectKey{Kind: "Activation", Namespace: key.Namespace, Name: key.Name})
+	}
+	for name := range st.Policies {
+		s.queue.Add(source.ObjectKey{Kind: "EmergencyPolicy", Name: name})
+	}
+	for name := range st.GatewayClasses {
+		s.queue.Add(source.ObjectKey{Kind: "GatewayClass", Name: name})
+	}
+	for key := range st.Gateways {
+		s.queue.Add(source.ObjectKey{Kind: "Gateway", Namespace: key.Namespace, Name: key.Name})
+	}
+	var before map[types.NamespacedName]gwv1.HTTPRouteStatus
+	if old.result != nil {
+		before = old.result.Statuses.HTTPRoutes
+	}
+	for key, is := range st.HTTPRoutes {
+		if was, known := before[key]; !known || !sameStatus(was, is) {
+			s.queue.Add(source.ObjectKey{Kind: "HTTPRoute", Namespace: key.Namespace, Name: key.Name})
+		}
+	}
+	for key := range before {
+		if _, still := st.HTTPRoutes[key]; !still {
+			s.queue.Add(source.ObjectKey{Kind: "HTTPRoute", Namespace: key.Namespace, Name: key.Name})
+		}
+	}
+	for key := range compare.Keys(old.set.HTTPRoutes, now.set.HTTPRoutes) {
+		s.queue.Add(source.ObjectKey{Kind: "HTTPRoute", Namespace: key.Namespace, Name: key.Name})
+	}
+}
+
+// sameStatus reports whether the translator made no new status.
+func sameStatus(a, b gwv1.HTTPRouteStatus) bool {
+	return len(a.Parents) == len(b.Parents) && (len(a.Parents) == 0 || &a.Parents[0] == &b.Parents[0])
+}
+
+// seen looks at an object that somebody changed.
+func (s *statuses) seen(key source.ObjectKey, obj client.Object) {
+	if obj == nil || !s.leads() {
+		return
+	}
+	switch key.Kind {
+	case "Activation":
+		s.urgent.Add(key)
+	case "EmergencyPolicy", "GatewayClass", "Gateway", "HTTPRoute":
+		s.queue.Add(key)
+	}
+}
+
+func (s *statuses) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[source.ObjectKey]) {
+	for {
+		key, over := queue.Get()
+		if over {
+			return
+		}
+		err := s.write(ctx, key)
+		queue.Done(key)
+		if err == nil {
+			queue.Forget(key)
+			continue
+		}
+		if !apierrors.IsConflict(err) && ctx.Err() == nil {
+			s.log.Warn("cannot write a status; trying again", "object", key.String(), "error", err)
+		}
+		queue.AddRateLimited(key)
+	}
+}
+
+// write brings the status of one object up to date.
+func (s *statuses) write(ctx context.Context, key source.ObjectKey) error {
+	o := s.last()
+	if o == nil || !s.leads() {
+		return nil
+	}
+	obj := emptyOf(key)
+	if err := s.client.Get(ctx, types.NamespacedName{Namespace: key.Namespace, Name: key.Name}, obj); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	wanted := obj.DeepCopyObject().(client.Object)
+	if !o.apply(key, wanted) {
+		return nil
+	}
+	if err := s.client.Status().Patch(ctx, wanted, client.MergeFromWithOptions(obj, client.MergeFromWithOptimisticLock{})); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if is, ok := wanted.(*v1alpha1.Activation); ok {
+		s.tell(obj.(*v1alpha1.Activation), is)
+	}
+	return nil
+}
+
+func emptyOf(key source.ObjectKey) client.Object {
+	switch key.Kind {
+	case "Activation":
+		return &v1alpha1.Activation{}
+	case "EmergencyPolicy":
+		return &v1alpha1.EmergencyPolicy{}
+	case "GatewayClass":
+		return &gwv1.GatewayClass{}
+	case "Gateway":
+		return &gwv1.Gateway{}
+	}
+	return &gwv1.HTTPRoute{}
+}
