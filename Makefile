@@ -74,8 +74,10 @@ man: build ## Write the man pages of every command to man/.
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0) $(BIN) man man
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## Generate deep copies and CRDs from api/v1alpha1.
+generate: $(CONTROLLER_GEN) ## Generate deep copies and CRDs from api/v1alpha1, and what the chart has of api.
 	$(call generate_into,api/v1alpha1,api/crds)
+	cp api/crds/breakglass.dev_*.yaml charts/breakglass/crds/
+	cp api/admission/*.yaml charts/breakglass/files/admission/
 
 .PHONY: clean
 clean: ## Remove what was built. Installed tools stay.
@@ -131,6 +133,9 @@ verify-generate: $(CONTROLLER_GEN) ## Fail when generated files differ from what
 	$(call generate_into,$$tmp,$$tmp/crds); \
 	diff -u api/v1alpha1/zz_generated.deepcopy.go "$$tmp/zz_generated.deepcopy.go" || stale=1; \
 	for f in "$$tmp"/crds/*.yaml; do diff -u "api/crds/$$(basename "$$f")" "$$f" || stale=1; done; \
+	mkdir "$$tmp/chart" && cp api/crds/breakglass.dev_*.yaml "$$tmp/chart"; \
+	diff -ru "$$tmp/chart" charts/breakglass/crds || stale=1; \
+	diff -ru --exclude='*.go' api/admission charts/breakglass/files/admission || stale=1; \
 	if [ "$${stale:-}" ]; then echo 'generated files are stale: run `make generate` and commit the result' >&2; exit 1; fi
 
 .PHONY: vulncheck
