@@ -24,6 +24,8 @@ ENVOY          ?= $(TOOLS)/envoy-$(ENVOY_VERSION)/envoy
 GOLANGCI_LINT  := $(call go_tool,golangci-lint,$(GOLANGCI_LINT_VERSION))
 GOVULNCHECK    := $(call go_tool,govulncheck,$(GOVULNCHECK_VERSION))
 CONTROLLER_GEN := $(call go_tool,controller-gen,$(CONTROLLER_GEN_VERSION))
+HELM           := $(call go_tool,helm,$(HELM_VERSION))
+KUBERNETES     := $(call go_tool,kubernetes,$(KUBERNETES_VERSION))
 
 BIN     := bin/breakglass
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -87,21 +89,32 @@ clean: ## Remove what was built. Installed tools stay.
 ##@ Check
 
 .PHONY: test
-test: ## Everything: vet, unit tests with the race detector, tests on the real Envoy.
+test: ## Everything: vet, unit tests with the race detector, chart, API server, tests on the real Envoy.
 	@$(MAKE) --no-print-directory vet
 	@$(MAKE) --no-print-directory test-unit
+	@$(MAKE) --no-print-directory test-chart
+	@$(MAKE) --no-print-directory test-apiserver
 	@$(MAKE) --no-print-directory test-envoy
-	@echo "make test: ok (vet, unit tests, tests on Envoy $(ENVOY_VERSION))"
+	@echo "make test: ok (vet, unit tests, chart, API server, tests on Envoy $(ENVOY_VERSION))"
 
 .PHONY: vet
 vet:
 	go vet ./...
 	go vet -tags envoy ./...
 	go vet -tags clockstep ./internal/clock
+	go vet -tags helm,apiserver ./test/chart ./test/apiserver
 
 .PHONY: test-unit
 test-unit: cc ## Unit, golden and property tests and fuzz seeds, with the race detector. No Envoy needed.
 	CGO_ENABLED=1 go test -race -shuffle=on -timeout 15m $(TESTFLAGS) ./...
+
+.PHONY: test-chart
+test-chart: $(HELM) ## Render charts/breakglass and compare (build tag helm; TESTFLAGS=-update writes the golden files).
+	BREAKGLASS_HELM='$(HELM)' go test -tags helm -shuffle=on -count=1 -timeout 5m ./test/chart $(TESTFLAGS)
+
+.PHONY: test-apiserver
+test-apiserver: $(HELM) $(KUBERNETES) ## The chart on a real kube-apiserver: CRDs, admission, RBAC (build tag apiserver).
+	BREAKGLASS_HELM='$(HELM)' KUBEBUILDER_ASSETS='$(dir $(KUBERNETES))' go test -tags apiserver -shuffle=on -count=1 -timeout 5m $(TESTFLAGS) ./test/apiserver
 
 .PHONY: test-envoy
 test-envoy: $(ENVOY) ## Tests on the real Envoy (build tag envoy).

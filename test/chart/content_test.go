@@ -1,0 +1,188 @@
+//go:build helm
+
+package chart_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/admission"
+)
+
+// one finds the object of this kind and name, and reads it into its type.
+func one[T any](t *testing.T, objects []*unstructured.Unstructured, kind, name string) *T {
+	t.Helper()
+	for _, o := range objects {
+		if o.GetKind() == kind && o.GetName() == name {
+			out := new(T)
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(o.Object, out, true); err != nil {
+				t.Fatal(err)
+			}
+			return out
+		}
+	}
+	t.Fatalf("there is no %s %s", kind, name)
+	return nil
+}
+
+func TestTheAdmissionObjectsAreThoseThatTheControllerExpects(t *testing.T) {
+	for _, name := range cases(t) {
+		objects := rendered(t, name)
+		got := admission.Objects{
+			Mutating:          one[admissionv1.MutatingAdmissionPolicy](t, objects, "MutatingAdmissionPolicy", admission.Name),
+			MutatingBinding:   one[admissionv1.MutatingAdmissionPolicyBinding](t, objects, "MutatingAdmissionPolicyBinding", admission.Name),
+			Validating:        one[admissionv1.ValidatingAdmissionPolicy](t, objects, "ValidatingAdmissionPolicy", admission.Name),
+			ValidatingBinding: one[admissionv1.ValidatingAdmissionPolicyBinding](t, objects, "ValidatingAdmissionPolicyBinding", admission.Name),
+		}
+		// Labels too: one that changes with a release would make it newer than it is.
+		if !reflect.DeepEqual(got, admission.Expected()) {
+			t.Errorf("%s: rendered %+v", name, got)
+		}
+	}
+}
+
+func TestCRDsAreInstalledOnceAndUpgradedBeforeAnUpgrade(t *testing.T) {
+	crds := func(objects []*unstructured.Unstructured) map[string]*unstructured.Unstructured {
+		out := map[string]*unstructured.Unstructured{}
+		for _, o := range objects {
+			if o.GetKind() == "CustomResourceDefinition" {
+				out[o.GetName()] = o
+			}
+		}
+		return out
+	}
+	render := func(args ...string) map[string]*unstructured.Unstructured {
+		text, err := template(t, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return crds(parse(t, text))
+	}
+	if n := len(render()); n != 0 {
+		t.Errorf("%d CRDs among the templates of an install", n)
+	}
+	if n := len(render("--is-upgrade", "--set", "crds.upgrade=false")); n != 0 {
+		t.Errorf("%d CRDs in an upgrade that should have none", n)
+	}
+	installed, upgraded := render("--include-crds"), render("--is-upgrade")
+	if len(installed) != 2 || len(upgraded) != 2 {
+		t.Fatalf("%d CRDs installed, %d upgraded", len(installed), len(upgraded))
+	}
+	for name, crd := range upgraded {
+		if !strings.HasSuffix(name, ".breakglass.dev") {
+			t.Errorf("%s is not ours", name)
+		}
+		annotations := crd.GetAnnotations()
+		if annotations["helm.sh/hook"] != "pre-upgrade" {
+			t.Errorf("%s has annotations %v", name, annotations)
+		}
+		delete(annotations, "helm.sh/hook")
+		delete(annotations, "helm.sh/hook-weight")
+		crd.SetAnnotations(annotations)
+		if !reflect.DeepEqual(crd, installed[name]) {
+			t.Errorf("%s is another when it is upgraded", name)
+		}
+	}
+}
+
+func TestTheControllerIsHardened(t *testing.T) {
+	for _, name := range cases(t) {
+		pod := one[appsv1.StatefulSet](t, rendered(t, name), "StatefulSet", "breakglass-controller").Spec.Template.Spec
+		c := pod.Containers[0]
+		switch {
+		case len(pod.Containers) != 1 || len(pod.InitContainers) != 0,
+			pod.HostNetwork || pod.HostPID || pod.HostIPC,
+			!*pod.SecurityContext.RunAsNonRoot || *pod.SecurityContext.RunAsUser != 65532 || pod.SecurityContext.SeccompProfile.Type != "RuntimeDefault",
+			*c.SecurityContext.AllowPrivilegeEscalation || !*c.SecurityContext.ReadOnlyRootFilesystem || c.SecurityContext.Privileged != nil,
+			!reflect.DeepEqual(fmt.Sprint(c.SecurityContext.Capabilities.Drop), "[ALL]") || len(c.SecurityContext.Capabilities.Add) != 0,
+			c.LivenessProbe.HTTPGet.Path != "/healthz" || c.ReadinessProbe.HTTPGet.Path != "/readyz":
+			t.Errorf("%s: %+v", name, pod)
+		}
+		for _, v := range pod.Volumes {
+			if v.HostPath != nil {
+				t.Errorf("%s: a volume of the host", name)
+			}
+		}
+	}
+}
+
+// What the controller is to tell, besides what internal/*/metrics.go has today.
+var metricsToCome = []string{
+	"breakglass_admission_in_force", "breakglass_clock_skew_seconds", "breakglass_requests_refused_total", "breakglass_xds_nacks_total",
+}
+
+func TestAlertsAndDashboardAskForMetricsThatExist(t *testing.T) {
+	known := slices.Clone(metricsToCome)
+	files, err := filepath.Glob("../../internal/*/metrics.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("files %v, error %v", files, err)
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`desc\("([a-z_]+)"`).FindAllStringSubmatch(string(text), -1) {
+			known = append(known, "breakglass_"+m[1])
+		}
+	}
+	if len(known) < 15 {
+		t.Fatalf("knows only %v", known)
+	}
+	for _, f := range []string{"alerts.yaml", "dashboard.json"} {
+		text, err := os.ReadFile(filepath.Join(chart, "files", f))
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := regexp.MustCompile(`\bbreakglass_[a-z_]+`).FindAllString(string(text), -1)
+		if len(asked) < 10 {
+			t.Errorf("%s asks only for %v", f, asked)
+		}
+		for _, name := range asked {
+			if !slices.Contains(known, name) {
+				t.Errorf("%s asks for %s, which nobody tells", f, name)
+			}
+		}
+	}
+}
+
+func TestEveryAlertSaysWhatItIsAndWhatToDo(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(chart, "files", "alerts.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var spec struct {
+		Groups []struct {
+			Name  string
+			Rules []struct {
+				Alert, Expr, For    string
+				Labels, Annotations map[string]string
+			}
+		}
+	}
+	if err := yaml.UnmarshalStrict(text, &spec); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, r := range spec.Groups[0].Rules {
+		if seen[r.Alert] || r.Expr == "" || r.Annotations["summary"] == "" || r.Annotations["description"] == "" || !slices.Contains([]string{"info", "warning", "critical"}, r.Labels["severity"]) {
+			t.Errorf("%+v", r)
+		}
+		seen[r.Alert] = true
+	}
+	if len(seen) < 10 {
+		t.Errorf("only %d alerts", len(seen))
+	}
+}
