@@ -34,6 +34,7 @@ type authority struct {
 	log       *slog.Logger
 	now       func() time.Time
 	leads     func() bool
+	changed   func()
 	namespace string
 	server    pki.Subject
 	file      string // a copy, for a start without an API server
@@ -161,6 +162,7 @@ func (a *authority) use(ca *pki.Authority) error {
 	a.ca, a.data, a.leaf, a.trusted = ca, data, leaf, ca.Pool()
 	a.mu.Unlock()
 	a.log.Info("a new certificate is in use", "until", leaf.Leaf.NotAfter)
+	a.changed()
 	return a.save(ca)
 }
 

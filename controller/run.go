@@ -121,6 +121,7 @@ func newController(o Options, e *engine.Engine) *controller {
 	c.trust = newTrust(time.Now, e.Poke)
 	c.status = newStatuses(o.Log, leads, c.last.Load)
 	c.authority = newAuthority(o, now, leads)
+	c.authority.changed = func() { c.fleets.poke() }
 	c.fleets = &fleets{
 		log: o.Log, leads: leads, last: c.last.Load, authority: c.authority, config: o.Config, namespace: o.Namespace, pod: o.Pod,
 		now: now, changed: e.Poke, wake: make(chan struct{}, 1),

@@ -1,0 +1,125 @@
+//go:build apiserver
+
+package controller_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/breakglass-gateway/breakglass-gateway/controller/fleet"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/ports"
+	"github.com/breakglass-gateway/breakglass-gateway/test/testbed"
+)
+
+// replica is one replica of the controller.
+type replica struct {
+	*process
+	c            *cluster
+	name, dir    string
+	xds, metrics int
+	args         []string
+}
+
+// controller starts a replica. Its data directory outlives it.
+func (c *cluster) controller(name string) *replica {
+	GinkgoHelper()
+	r := &replica{c: c, name: name, dir: c.file(name), xds: testbed.FreePort(), metrics: testbed.FreePort()}
+	var config corev1.ConfigMap
+	Expect(c.admin.Get(context.Background(), types.NamespacedName{Namespace: release, Name: "breakglass-controller"}, &config)).To(Succeed())
+	Expect(os.WriteFile(c.file("controller.yaml"), []byte(config.Data["controller.yaml"]), 0o600)).To(Succeed())
+	r.args = []string{
+		"controller", "--config", c.file("controller.yaml"), "--kubeconfig", c.serviceAccount("breakglass-controller"), "--namespace", release,
+		"--data-dir", r.dir, "--xds-address", fmt.Sprintf("127.0.0.1:%d", r.xds), "--metrics-address", fmt.Sprintf("127.0.0.1:%d", r.metrics),
+	}
+	r.restart()
+	return r
+}
+
+func (r *replica) restart() {
+	GinkgoHelper()
+	r.process = start(r.name, nil, r.args...)
+}
+
+// ready is what /readyz says: "" for ready.
+func (r *replica) ready() string {
+	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", r.metrics)) //nolint:noctx // loopback
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode == http.StatusOK {
+		return ""
+	}
+	return string(text)
+}
+
+// pod is what runs in one pod of the emergency Gateway's fleet.
+type pod struct {
+	agent, envoy *process
+	c            *cluster
+	port         int
+	agentArgs    []string
+}
+
+// pod starts one, connected to a replica.
+func (c *cluster) pod(name string, to *replica) *pod {
+	GinkgoHelper()
+	gateway := types.NamespacedName{Namespace: release, Name: "emergency"}
+	tls := c.file("tls-" + name)
+	Expect(os.MkdirAll(tls, 0o700)).To(Succeed())
+	var secret corev1.Secret
+	Eventually(func() error {
+		return c.admin.Get(context.Background(), types.NamespacedName{Namespace: release, Name: fleet.SecretName(gateway)}, &secret)
+	}).Should(Succeed())
+	for key, value := range secret.Data {
+		Expect(os.WriteFile(filepath.Join(tls, key), value, 0o600)).To(Succeed())
+	}
+	run, audit := GinkgoT().TempDir(), c.file("audit-"+name)
+	p := &pod{c: c, port: int(ports.ContainerPort(int32(c.port)))}
+	common := []string{"--gateway", gateway.String(), "--run-dir", run, "--audit-dir", audit}
+	p.agentArgs = append([]string{
+		"agent", "--pod", name, "--controller", fmt.Sprintf("127.0.0.1:%d", to.xds), "--server-name", "breakglass-controller." + release + ".svc",
+		"--tls-dir", tls, "--metrics-address", fmt.Sprintf("127.0.0.1:%d", testbed.FreePort()),
+	}, common...)
+	p.agent = start("agent of "+name, nil, p.agentArgs...)
+	p.envoy = start("envoy of "+name, nil, append([]string{"envoy", "--envoy", testbed.EnvoyPath(), "--concurrency", "1"}, common...)...)
+	return p
+}
+
+// status of a GET through the Gateway; 0 if nobody answers.
+func (p *pod) status(host, path, token string) func() int {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", p.port))
+	}}
+	DeferCleanup(transport.CloseIdleConnections)
+	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
+	return func() int {
+		req, err := http.NewRequest(http.MethodGet, "http://"+host+path, nil) //nolint:noctx // the client's timeout
+		if err != nil {
+			return -1
+		}
+		if token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return 0
+		}
+		defer resp.Body.Close()
+		_, _ = io.Copy(io.Discard, resp.Body)
+		return resp.StatusCode
+	}
+}
