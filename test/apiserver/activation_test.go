@@ -162,8 +162,9 @@ func TestKubectlApplyTwiceIsOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "a.yaml")
+	// Group and kind are said: kubectl would else see a difference to the defaults, and ask to patch.
 	text := `{apiVersion: breakglass.dev/v1alpha1, kind: Activation, metadata: {name: applied, namespace: payments},
-spec: {targetRefs: [{name: diagnostics}], role: diagnostics-readonly, reason: r, incident: INC-1}}`
+spec: {targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: diagnostics}], role: diagnostics-readonly, reason: r, incident: INC-1}}`
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
