@@ -182,3 +182,20 @@ func (p *pod) verify() {
 	out, err := exec.CommandContext(context.Background(), testbed.Binary(), "audit", "verify", "--data-dir", p.Data).CombinedOutput()
 	Expect(err).NotTo(HaveOccurred(), "%s", out)
 }
+
+// answerHead is the head of an answer as it came: net/http takes from it what is
+// about the connection.
+func (p *pod) answerHead(path string) string {
+	GinkgoHelper()
+	conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", p.HTTP), 2*time.Second)
+	Expect(err).NotTo(HaveOccurred())
+	defer conn.Close()
+	Expect(conn.SetDeadline(time.Now().Add(5 * time.Second))).To(Succeed())
+	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", path, testbed.Host(route), p.Token())
+	Expect(err).NotTo(HaveOccurred())
+	text := make([]byte, 4096)
+	n, err := conn.Read(text)
+	Expect(err).NotTo(HaveOccurred())
+	head, _, _ := strings.Cut(string(text[:n]), "\r\n\r\n")
+	return head + "\r\n"
+}
