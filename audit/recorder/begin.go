@@ -27,8 +27,8 @@ const (
 var errOpening = errors.New("the audit log is being opened")
 
 // New starts to record into the log what journal holds and gets; nil where nothing
-// is decided, next to an Envoy in a pod: then the log has requests only, and does
-// not say which were cut. A log that cannot be opened is a Problem, and tried
+// is decided, next to an Envoy in a pod: then OpenUntil says what the journal would
+// of openings. A log that cannot be opened is a Problem, and tried
 // again: only that another process has it is an error.
 func New(open Opener, journal *audit.Journal, o Options) (*Recorder, error) {
 	r := &Recorder{

@@ -76,6 +76,18 @@ func (o openings) note(e *audit.Entry, now time.Time) {
 	}
 }
 
+// OpenUntil says until when an opening lasts, where there is no journal to say so:
+// before anybody can notice its end.
+func (r *Recorder) OpenUntil(id string, end time.Time) {
+	r.tell(func() {
+		if r.openings[id] == nil {
+			r.openings.tidy(r.opts.Now())
+			r.openings[id] = &opening{holders: map[string]time.Time{}}
+		}
+		r.openings[id].holders[""] = end
+	})
+}
+
 func (o openings) tidy(now time.Time) {
 	if len(o) < maxOpenings {
 		return

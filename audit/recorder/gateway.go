@@ -269,14 +269,14 @@ func (r *Recorder) committed(g *gateway, position string) {
 
 // undecided reports whether it is not known yet why a request was aborted.
 func (r *Recorder) undecided(row *spool.Row) bool {
-	if r.source == nil || row == nil || row.Request == nil || !aborted(row.Request) {
+	if row == nil || row.Request == nil || !aborted(row.Request) {
 		return false
 	}
 	cut, known := r.openings.cut(row.Request, time.Now())
 	if cut {
 		row.Request.Cut = audit.CutClosed
 	}
-	return !known && !r.ending
+	return !known && !r.ending && r.source != nil // or it was said before
 }
 
 // record makes an entry of one line. It reports whether there is one: only then

@@ -230,7 +230,11 @@ func (l *lab) failOpen(err error) {
 
 func (l *lab) end() {
 	l.t.Helper()
-	if err := errors.Join(l.Close(), l.journal.Close()); err != nil {
+	err := l.Close()
+	if l.journal != nil {
+		err = errors.Join(err, l.journal.Close())
+	}
+	if err != nil {
 		l.t.Error(err)
 	}
 }
@@ -263,6 +267,55 @@ func inLab(t *testing.T, f func(l *lab)) {
 		l := newLab(t)
 		f(l)
 		l.end()
+	})
+}
+
+// alone is a lab without a journal.
+func alone(t *testing.T, f func(l *lab)) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lab{t: t, ledger: &memory{cursors: map[string]string{}}, lines: &lines{changed: make(chan struct{}, 1)}}
+		l.start(nil)
+		f(l)
+		l.end()
+	})
+}
+
+func TestWithoutAJournalRequestsAreLoggedAsEver(t *testing.T) {
+	alone(t, func(l *lab) {
+		if was := l.JournalWas(); was.Known {
+			t.Errorf("a journal is known: %+v", was)
+		}
+		l.Request(grpcRow("e1", "a"))
+		l.lines.put(ended("e1", "a"))
+		l.drain()
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		l.lines.put(ended("e1", "b"))
+		l.start(nil)
+		l.drain()
+		l.want("a", "b")
+		if p := l.Problem(); p != "" {
+			t.Error(p)
+		}
+	})
+}
+
+func TestWithoutAJournalWhatWasCutIsWhatOpenUntilSays(t *testing.T) {
+	alone(t, func(l *lab) {
+		l.lines.put(abortedNow("not known", "o1"))
+		l.drain()
+		l.OpenUntil("o1", time.Now().Add(time.Minute))
+		l.lines.put(abortedNow("open still", "o1"))
+		l.drain()
+		l.OpenUntil("o1", time.Now())
+		l.lines.put(abortedNow("withdrawn", "o1"))
+		l.drain() // without any time going by
+		l.OpenUntil("o2", time.Now().Add(time.Minute))
+		time.Sleep(time.Minute)
+		l.lines.put(abortedNow("ended by itself", "o2"))
+		l.drain()
+		l.wantCut("not known ", "open still ", "withdrawn closed", "ended by itself closed")
 	})
 }
 

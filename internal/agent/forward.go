@@ -167,6 +167,7 @@ func (a *agent) answer(controller grpc.ClientStream, envoy grpc.ServerStream, fa
 			a.answered = time.Now()
 			a.forwarded++
 			a.mu.Unlock()
+			a.noteLeases(f.bytes)
 			err = envoy.SendMsg(&f)
 		} else if errors.Is(err, io.EOF) {
 			err = status.Error(codes.Unavailable, "the controller ended the stream")
