@@ -183,7 +183,7 @@ var _ = Describe("A pod", func() {
 		Expect(c.Get(testbed.Host(route), "/api/before", p.Token()).Status).To(Equal(200))
 		stream := p.H1().Events("events", testbed.Host(route), "/api/stream", p.Token())
 		Eventually(stream.Open).Should(BeTrue())
-		Expect(p.envoy.cmd.Process.Signal(syscall.SIGTERM)).To(Succeed())
+		p.signalEnvoy()
 		Eventually(p.ready).ShouldNot(HavePrefix("ok"))
 		Eventually(p.plane.told).Should(HaveKeyWithValue("ready", false))
 		reply := p.H1().Get(testbed.Host(route), "/api/after", p.Token())

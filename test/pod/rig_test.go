@@ -157,9 +157,15 @@ func (x *process) end() {
 	Expect(x.cmd.ProcessState.ExitCode()).To(BeZero())
 }
 
+// signalEnvoy asks it to end, and does not wait.
+func (p *pod) signalEnvoy() {
+	GinkgoHelper()
+	Expect(p.envoy.cmd.Process.Signal(syscall.SIGTERM)).To(Succeed())
+}
+
 func (p *pod) path() string { return "/api/" + p.Unique() }
 
-// haveEach has exactly one entry for each request, and no other.
+// expectExactlyOnce checks that there is exactly one entry for each request, and no other.
 func (p *pod) expectExactlyOnce(prefix string, answers map[string]int) {
 	GinkgoHelper()
 	logged := p.Logged(audit.TypeEnd, prefix)
