@@ -25,7 +25,9 @@ GOLANGCI_LINT  := $(call go_tool,golangci-lint,$(GOLANGCI_LINT_VERSION))
 GOVULNCHECK    := $(call go_tool,govulncheck,$(GOVULNCHECK_VERSION))
 CONTROLLER_GEN := $(call go_tool,controller-gen,$(CONTROLLER_GEN_VERSION))
 HELM           := $(call go_tool,helm,$(HELM_VERSION))
-KUBERNETES     := $(call go_tool,kubernetes,$(KUBERNETES_VERSION))
+COREDNS        := $(call go_tool,coredns,$(COREDNS_VERSION))
+# A directory: etcd, kubectl, kubelet and the others. Also what envtest wants as KUBEBUILDER_ASSETS.
+KUBERNETES     := $(TOOLS)/kubernetes-$(KUBERNETES_VERSION)-$(GOVERSION)
 
 BIN     := bin/breakglass
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -50,6 +52,13 @@ SPECFLAGS ?=
 # How often `make test-faults` kills.
 ROUNDS ?= 50
 GINKGO := go run github.com/onsi/ginkgo/v2/ginkgo
+
+# Where `make cluster` has its node. Two clones that share BREAKGLASS_CACHE need one each.
+CLUSTER_DIR ?= $(abspath $(BREAKGLASS_CACHE))/cluster
+CLUSTER     := bin/cluster
+IMAGES      := bin/images
+# The tag of our image in a cluster for tests.
+IMAGE_TAG   ?= dev
 
 # Packages with tests that start a real Envoy.
 ENVOY_PACKAGES = $(shell grep -rlE --include='*_test.go' '^//go:build .*\benvoy\b' . | xargs -r -n1 dirname | sort -u)
@@ -114,7 +123,7 @@ test-chart: $(HELM) ## Render charts/breakglass and compare (build tag helm; TES
 
 .PHONY: test-apiserver
 test-apiserver: $(HELM) $(KUBERNETES) ## The chart on a real kube-apiserver: CRDs, admission, RBAC (build tag apiserver).
-	BREAKGLASS_HELM='$(HELM)' KUBEBUILDER_ASSETS='$(dir $(KUBERNETES))' go test -tags apiserver -shuffle=on -count=1 -timeout 5m $(TESTFLAGS) ./test/apiserver
+	BREAKGLASS_HELM='$(HELM)' KUBEBUILDER_ASSETS='$(KUBERNETES)' go test -tags apiserver -shuffle=on -count=1 -timeout 5m $(TESTFLAGS) ./test/apiserver
 
 .PHONY: test-envoy
 test-envoy: $(ENVOY) ## Tests on the real Envoy (build tag envoy).
@@ -135,6 +144,13 @@ test-faults: $(ENVOY) ## Kill serve and Envoy 50 times each at random moments un
 	@seed=$$(date +%s); echo "seed $$seed"; \
 	BREAKGLASS_ENVOY='$(ENVOY)' BREAKGLASS_ROUNDS=$(ROUNDS) $(GINKGO) -tags envoy -procs=2 --succinct --timeout 60m \
 	    --label-filter=kills --seed=$$seed $(SPECFLAGS) ./test/serve
+
+.PHONY: test-cluster
+test-cluster: node-binaries images $(HELM) ## In a real Kubernetes cluster of one node, which comes and goes (as root; SPECFLAGS='--focus=REGEXP').
+	@[ "$$(id -u)" = 0 ] || { echo 'make test-cluster needs root, for namespaces, mounts and cgroups' >&2; exit 1; }
+	BREAKGLASS_CLUSTER='$(abspath $(CLUSTER))' BREAKGLASS_KUBERNETES='$(KUBERNETES)' BREAKGLASS_COREDNS='$(COREDNS)' \
+	BREAKGLASS_HELM='$(HELM)' BREAKGLASS_IMAGES='$(abspath $(IMAGES))' \
+	    $(GINKGO) -tags cluster --succinct --timeout 30m $(SPECFLAGS) ./test/cluster
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) verify-generate ## golangci-lint, and that generated files are up to date.
@@ -198,10 +214,58 @@ review: build ## Validate and lint examples/repo, as a pipeline of your own repo
 demo: build $(ENVOY) ## A tour on the real Envoy, under a minute. KEEP=1 leaves it serving.
 	$(BIN) demo --envoy '$(ENVOY)' $(if $(filter 1 true yes,$(KEEP)),--keep)
 
+##@ Cluster
+
+.PHONY: cluster
+cluster: node-binaries images ## Start a Kubernetes cluster of one node on this machine (as root; CLUSTER_DIR=DIR for another one).
+	@$(CLUSTER) up -dir '$(CLUSTER_DIR)' -kubernetes '$(KUBERNETES)' -coredns '$(COREDNS)' $(IMAGES)/*.tar
+	@echo 'the cluster is up; try: $(CLUSTER) exec -dir $(CLUSTER_DIR) kubectl get all -A'
+
+.PHONY: cluster-load
+cluster-load: $(CLUSTER) images ## Give the cluster new images.
+	@$(CLUSTER) load -dir '$(CLUSTER_DIR)' $(IMAGES)/*.tar
+
+.PHONY: cluster-shell
+cluster-shell: $(CLUSTER) $(HELM) ## A shell on its node, with kubectl and helm.
+	@PATH="$(dir $(HELM)):$$PATH" $(CLUSTER) exec -dir '$(CLUSTER_DIR)' "$${SHELL:-/bin/sh}"
+
+.PHONY: cluster-down
+cluster-down: $(CLUSTER) ## End the cluster and remove what it had.
+	@$(CLUSTER) down -dir '$(CLUSTER_DIR)'
+
+.PHONY: images
+images: build $(IMAGES)/envoy-$(ENVOY_VERSION).tar ## Container images for the cluster, in bin/images.
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/echo ./test/cluster/echo
+	@cd hack/image && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../../bin/ . ./pause
+	@bin/image -o $(IMAGES)/pause.tar -tag registry.k8s.io/pause:3.10 bin/pause:/pause
+	@bin/image -o $(IMAGES)/echo.tar -tag breakglass.dev/test/echo:dev bin/echo:/echo
+	@bin/image -o $(IMAGES)/breakglass.tar -tag ghcr.io/breakglass-gateway/breakglass:$(IMAGE_TAG) $(BIN):/usr/local/bin/breakglass
+
+# What the official distroless image has, as far as Envoy can tell: its C library is that of this machine.
+$(IMAGES)/envoy-$(ENVOY_VERSION).tar: $(ENVOY)
+	@cd hack/image && go build -o ../../bin/ .
+	@bin/image -o '$@' -tag docker.io/envoyproxy/envoy:distroless-v$(ENVOY_VERSION) -libraries '$(ENVOY)':/usr/local/bin/envoy
+
+.PHONY: node-binaries
+node-binaries: $(CLUSTER) $(KUBERNETES)/kubernetes $(COREDNS)
+	@for c in containerd ctr runc ip nft iptables conntrack /usr/lib/cni/bridge; do command -v $$c >/dev/null || missing=1; done; \
+	[ -z "$${missing:-}" ] || hack/tools/apt-install 'what a node needs' containerd runc containernetworking-plugins iproute2 iptables nftables conntrack
+
+.PHONY: $(CLUSTER)
+$(CLUSTER):
+	@go build -o $@ ./hack/cluster
+
 ##@ Tools
 
 .PHONY: tools
 tools: $(ENVOY) $(GOLANGCI_LINT) $(GOVULNCHECK) $(CONTROLLER_GEN) ## Install every tool.
+
+.PHONY: cluster-tools
+cluster-tools: $(KUBERNETES)/kubernetes $(COREDNS) $(HELM) ## Install what the cluster needs: Kubernetes is built, which takes ten minutes of CPU.
+
+.PHONY: print-kubernetes
+print-kubernetes:
+	@echo '$(KUBERNETES)'
 
 .PHONY: envoy
 envoy: $(ENVOY) ## Install the pinned Envoy and print its path.
@@ -218,6 +282,15 @@ $(GOVULNCHECK):
 
 $(CONTROLLER_GEN):
 	@hack/tools/install-go-tool sigs.k8s.io/controller-tools/cmd/controller-gen@$(CONTROLLER_GEN_VERSION) '$@'
+
+$(HELM):
+	@hack/tools/install-go-tool helm.sh/helm/v4/cmd/helm@$(HELM_VERSION) '$@'
+
+$(COREDNS):
+	@hack/tools/install-go-tool hack/coredns '$@'
+
+$(KUBERNETES)/kubernetes:
+	@hack/tools/install-kubernetes '$@'
 
 # The race detector needs a C compiler.
 .PHONY: cc

@@ -1,0 +1,142 @@
+//go:build cluster
+
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/breakglass-gateway/breakglass-gateway/internal/echo"
+)
+
+// backend is two pods that echo, behind a load balancer.
+const backend = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: backend}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: backend}}
+  template:
+    metadata: {labels: {app: backend}}
+    spec:
+      automountServiceAccountToken: false
+      securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
+      containers:
+      - name: echo
+        image: breakglass.dev/test/echo:dev
+        ports: [{containerPort: 8080}]
+        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+        securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: backend}
+spec:
+  type: LoadBalancer
+  selector: {app: backend}
+  ports: [{port: 80, targetPort: 8080}]
+`
+
+var _ = Describe("The node", func() {
+	It("runs a Deployment, and passes to its pods what comes for its Service and for its load balancer", func(ctx context.Context) {
+		namespace := newNamespace(ctx)
+		apply(ctx, namespace, backend)
+		kubectl(ctx, "-n", namespace, "rollout", "status", "deployment/backend", "--timeout=2m")
+		kubectl(ctx, "-n", namespace, "wait", "service/backend", "--for=jsonpath={.status.loadBalancer.ingress[0].ip}", "--timeout=30s")
+
+		pods := strings.Fields(kubectl(ctx, "-n", namespace, "get", "pods", "-o", "jsonpath={.items[*].metadata.name}"))
+		Expect(pods).To(HaveLen(2))
+		for _, where := range []string{"{.spec.clusterIP}", "{.status.loadBalancer.ingress[0].ip}"} {
+			address := kubectl(ctx, "-n", namespace, "get", "service", "backend", "-o", "jsonpath="+where)
+			answered := map[string]bool{}
+			Eventually(func(g Gomega) {
+				seen := get(ctx, g, "http://"+address+"/hello")
+				g.Expect(seen.Path).To(Equal("/hello"))
+				answered[seen.Backend] = true
+				g.Expect(answered).To(HaveLen(2))
+			}).WithContext(ctx).Should(Succeed(), where)
+			Expect(answered).To(And(HaveKey(pods[0]), HaveKey(pods[1])))
+		}
+	})
+
+	It("answers for the names of Services, and says at once that there are no others", func(ctx context.Context) {
+		resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return shared.Dial(ctx, network, "10.96.0.10:53")
+		}}
+		Eventually(resolver.LookupHost).WithArguments(ctx, "kubernetes.default.svc.cluster.local.").Should(ConsistOf("10.96.0.1"))
+		_, err := resolver.LookupHost(ctx, "www.example.com.")
+		var no *net.DNSError
+		Expect(errors.As(err, &no)).To(BeTrue(), "%v", err)
+		Expect(no.IsNotFound).To(BeTrue(), "%v", err)
+	})
+
+	It("has volumes that a process without root can write", func(ctx context.Context) {
+		namespace := newNamespace(ctx)
+		apply(ctx, namespace, `
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: writer}
+spec:
+  containers:
+  - name: echo
+    image: breakglass.dev/test/echo:dev
+    env: [{name: WRITE, value: /data/here}]
+    volumeMounts: [{name: data, mountPath: /data}]
+  volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
+`)
+		kubectl(ctx, "-n", namespace, "wait", "pod/writer", "--for=condition=Ready", "--timeout=1m")
+	})
+})
+
+func get(ctx context.Context, g Gomega, url string) echo.Request {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	g.Expect(err).NotTo(HaveOccurred())
+	response, err := shared.HTTP().Do(request)
+	g.Expect(err).NotTo(HaveOccurred())
+	defer response.Body.Close()
+	g.Expect(response.StatusCode).To(Equal(http.StatusOK))
+	var seen echo.Request
+	g.Expect(json.NewDecoder(response.Body).Decode(&seen)).To(Succeed())
+	return seen
+}
+
+func kubectl(ctx context.Context, args ...string) string {
+	GinkgoHelper()
+	out, err := shared.Kubectl(ctx, args...)
+	Expect(err).NotTo(HaveOccurred())
+	return out
+}
+
+func apply(ctx context.Context, namespace, manifests string) {
+	GinkgoHelper()
+	Expect(shared.Apply(ctx, namespace, manifests)).To(Succeed())
+}
+
+// newNamespace makes a namespace that goes with the spec.
+func newNamespace(ctx context.Context) string {
+	GinkgoHelper()
+	name := fmt.Sprintf("spec-%d", CurrentSpecReport().StartTime.UnixNano()) // alphabetical as they began
+	kubectl(ctx, "create", "namespace", name)
+	DeferCleanup(func(ctx context.Context) {
+		if CurrentSpecReport().Failed() {
+			out, err := shared.Kubectl(ctx, "-n", name, "get", "pods,services,persistentvolumeclaims,events", "-o", "wide")
+			AddReportEntry("the namespace of the spec", out, err)
+		}
+		kubectl(ctx, "delete", "namespace", name, "--wait=false")
+	})
+	return name
+}
