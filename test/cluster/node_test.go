@@ -79,6 +79,31 @@ var _ = Describe("The node", func() {
 		Expect(no.IsNotFound).To(BeTrue(), "%v", err)
 	})
 
+	It("has our image and that of Envoy, which run as nobody, without a right, on a file system that is not theirs to write", func(ctx context.Context) {
+		namespace := newNamespace(ctx)
+		apply(ctx, namespace, `
+apiVersion: v1
+kind: Pod
+metadata: {name: versions}
+spec:
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - name: breakglass
+    image: ghcr.io/breakglass-gateway/breakglass:dev
+    args: [version]
+    securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+  - name: envoy
+    image: docker.io/envoyproxy/envoy:distroless-v1.40.0
+    args: [--version]
+    securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
+`)
+		kubectl(ctx, "-n", namespace, "wait", "pod/versions", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=1m")
+		Expect(kubectl(ctx, "-n", namespace, "logs", "versions", "-c", "breakglass")).To(ContainSubstring("breakglass"))
+		Expect(kubectl(ctx, "-n", namespace, "logs", "versions", "-c", "envoy")).To(ContainSubstring("/1.40.0/"))
+	})
+
 	It("has volumes that a process without root can write", func(ctx context.Context) {
 		namespace := newNamespace(ctx)
 		apply(ctx, namespace, `
