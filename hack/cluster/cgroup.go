@@ -25,8 +25,11 @@ func hierarchies() ([]string, error) {
 		return []string{cgroupRoot}, nil
 	}
 	found, err := filepath.Glob(filepath.Join(cgroupRoot, "*", "cgroup.procs"))
-	if err != nil || len(found) == 0 {
-		return nil, fmt.Errorf("no cgroups in %s (%v): the kubelet needs them", cgroupRoot, err)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("no cgroups in %s: the kubelet needs them", cgroupRoot)
 	}
 	for i := range found {
 		found[i] = filepath.Dir(found[i])

@@ -57,7 +57,10 @@ func Start(ctx context.Context) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "breakglass-node-")
+	if err := sweep(); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", prefix)
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +77,32 @@ func Start(ctx context.Context) (*Node, error) {
 		return nil, errors.Join(err, n.Stop())
 	}
 	return n, nil
+}
+
+const prefix = "breakglass-node-"
+
+// sweep removes what nodes of tests that were killed left: files, and cgroups without a process. Those that run hold a
+// lock.
+func sweep() error {
+	locks, err := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*", "lock"))
+	if err != nil {
+		return err
+	}
+	for _, path := range locks {
+		file, err := os.Open(path)
+		if err != nil {
+			continue // somebody else was here
+		}
+		err = unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+		file.Close()
+		if err != nil {
+			continue
+		}
+		if _, err := output(exec.Command(tools["BREAKGLASS_CLUSTER"], "down", "-dir", filepath.Dir(path))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Stop ends the node and removes what it had.
