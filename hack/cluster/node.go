@@ -92,7 +92,11 @@ func (n *nodeProcess) start(ctx context.Context) error {
 	if err := n.run(n.dns()); err != nil {
 		return err
 	}
-	go func() { n.ended <- balance(n.path("kubeconfig")) }()
+	cloud, err := newCloud(n.path("kubeconfig"), n.path("volumes"))
+	if err != nil {
+		return err
+	}
+	go cloud.run(context.Background())
 	if err := n.until(ctx, "the default service account is there", "get", "serviceaccount/default"); err != nil {
 		return err
 	}

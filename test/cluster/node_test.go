@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -104,7 +105,7 @@ spec:
 		Expect(kubectl(ctx, "-n", namespace, "logs", "versions", "-c", "envoy")).To(ContainSubstring("/1.40.0/"))
 	})
 
-	It("has volumes that a process without root can write", func(ctx context.Context) {
+	It("has volumes that a process without root can write, and offers them anew, empty, when their claim has gone", func(ctx context.Context) {
 		namespace := newNamespace(ctx)
 		apply(ctx, namespace, `
 apiVersion: v1
@@ -124,6 +125,13 @@ spec:
   volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
 `)
 		kubectl(ctx, "-n", namespace, "wait", "pod/writer", "--for=condition=Ready", "--timeout=1m")
+
+		volume := kubectl(ctx, "-n", namespace, "get", "persistentvolumeclaim/data", "-o", "jsonpath={.spec.volumeName}")
+		path := kubectl(ctx, "get", "persistentvolume", volume, "-o", "jsonpath={.spec.hostPath.path}")
+		Expect(os.ReadDir(path)).To(HaveLen(1))
+		kubectl(ctx, "-n", namespace, "delete", "pod/writer", "persistentvolumeclaim/data")
+		kubectl(ctx, "wait", "persistentvolume", volume, "--for=jsonpath={.status.phase}=Available", "--timeout=1m")
+		Expect(os.ReadDir(path)).To(BeEmpty())
 	})
 })
 

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// cloud is what a cloud does for Kubernetes, as far as can be seen from within: load balancers get addresses, and volumes
+// that nobody has any more are there for others. It looks twice a second: the less it remembers, the less is wrong.
+type cloud struct {
+	client client.CoreV1Interface
+	// volumes is the directory with those of the node.
+	volumes string
+}
+
+func newCloud(kubeconfig, volumes string) (*cloud, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	return &cloud{client: c, volumes: volumes}, nil
+}
+
+func (c *cloud) run(ctx context.Context) {
+	for {
+		if err := errors.Join(c.balance(ctx), c.recycle(ctx)); err != nil {
+			slog.Error("cannot do what a cloud does; trying again", "error", err)
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+}
+
+// balance gives each Service that wants a load balancer an address of its own. All of them are on the node, where
+// kube-proxy passes on what comes for them.
+func (c *cloud) balance(ctx context.Context) error {
+	services, err := c.client.Services(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{}
+	for _, s := range services.Items {
+		for _, ingress := range s.Status.LoadBalancer.Ingress {
+			used[ingress.IP] = true
+		}
+	}
+	var errs []error
+	for _, s := range services.Items {
+		if s.Spec.Type != corev1.ServiceTypeLoadBalancer || s.Spec.LoadBalancerClass != nil || len(s.Status.LoadBalancer.Ingress) > 0 {
+			continue
+		}
+		address, err := free(used)
+		if err != nil {
+			return err
+		}
+		used[address] = true
+		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: address}}
+		if _, err := c.client.Services(s.Namespace).UpdateStatus(ctx, &s, metav1.UpdateOptions{}); err != nil {
+			errs = append(errs, fmt.Errorf("service %s/%s: %w", s.Namespace, s.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func free(used map[string]bool) (string, error) {
+	all := netip.MustParsePrefix(balancers)
+	for a := all.Addr().Next(); all.Contains(a); a = a.Next() {
+		if !used[a.String()] {
+			return a.String(), nil
+		}
+	}
+	return "", fmt.Errorf("every address of %s is in use", balancers)
+}
+
+// recycle empties volumes whose claim has gone, which it does after the last pod that used it, and offers them again.
+func (c *cloud) recycle(ctx context.Context) error {
+	volumes, err := c.client.PersistentVolumes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, v := range volumes.Items {
+		if v.Status.Phase != corev1.VolumeReleased || v.Spec.HostPath == nil || !strings.HasPrefix(v.Spec.HostPath.Path, c.volumes+"/") {
+			continue
+		}
+		err := empty(v.Spec.HostPath.Path)
+		if err == nil {
+			v.Spec.ClaimRef = nil
+			_, err = c.client.PersistentVolumes().Update(ctx, &v, metav1.UpdateOptions{})
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("volume %s: %w", v.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func empty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
+}
