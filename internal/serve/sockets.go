@@ -6,8 +6,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/dataplane"
@@ -56,7 +58,8 @@ func (f *fleet) listen() error {
 	f.als = audit.NewReceiver(f.engine.Recorder(), f.log)
 	ads := grpc.NewServer(xds.ServerOptions()...)
 	f.xds.Register(ads)
-	logs := grpc.NewServer()
+	// Envoy pings every 5 s; without leave it is sent away for that every 20 s.
+	logs := grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 2 * time.Second, PermitWithoutStream: true}))
 	f.als.Register(logs)
 	if err := f.serveGRPC(ads, f.xdsSocket()); err != nil {
 		return err
