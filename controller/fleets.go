@@ -177,23 +177,32 @@ func (f *fleets) apply(ctx context.Context, ca *pki.Authority, key types.Namespa
 }
 
 func (f *fleets) applyObject(ctx context.Context, obj fleet.Object) error {
-	gvk, err := apiutil.GVKForObject(obj, f.scheme)
+	obj.SetOwnerReferences(f.owner)
+	u, err := applied(obj, f.scheme)
 	if err != nil {
 		return err
 	}
-	obj.SetOwnerReferences(f.owner)
+	if err := f.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(fieldOwner), client.ForceOwnership); err != nil {
+		return fmt.Errorf("apply %s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
+	}
+	return nil
+}
+
+// applied is an object as server-side apply takes it: no more than what is meant.
+func applied(obj client.Object, scheme *runtime.Scheme) (*unstructured.Unstructured, error) {
+	gvk, err := apiutil.GVKForObject(obj, scheme)
+	if err != nil {
+		return nil, err
+	}
 	m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	u := &unstructured.Unstructured{Object: m}
 	u.SetGroupVersionKind(gvk)
 	unstructured.RemoveNestedField(u.Object, "status")
 	unstructured.RemoveNestedField(u.Object, "metadata", "creationTimestamp")
-	if err := f.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(fieldOwner), client.ForceOwnership); err != nil {
-		return fmt.Errorf("apply %s %s/%s: %w", gvk.Kind, u.GetNamespace(), u.GetName(), err)
-	}
-	return nil
+	return u, nil
 }
 
 // certificate makes the client certificate of a fleet, if the one it has is not

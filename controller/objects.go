@@ -8,11 +8,13 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -54,14 +56,18 @@ var admissionKinds = []client.Object{
 }
 
 // newCache watches no more than the controller's Roles let it: Secrets and
-// ConfigMaps in the listed namespaces, admission policies by name.
-func newCache(cfg *rest.Config, scheme *runtime.Scheme, mapper meta.RESTMapper, secretNamespaces []string) (cache.Cache, error) {
+// ConfigMaps in the listed namespaces, admission policies by name, and what the other
+// replicas say.
+func newCache(cfg *rest.Config, scheme *runtime.Scheme, mapper meta.RESTMapper, o Options) (cache.Cache, error) {
 	in := map[string]cache.Config{}
-	for _, ns := range secretNamespaces {
+	for _, ns := range o.Config.SecretNamespaces {
 		in[ns] = cache.Config{}
 	}
 	byName := cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", admission.Name)}
 	by := map[client.Object]cache.ByObject{&corev1.Secret{}: {Namespaces: in}, &corev1.ConfigMap{}: {Namespaces: in}}
+	by[&coordinationv1.Lease{}] = cache.ByObject{
+		Namespaces: map[string]cache.Config{o.Namespace: {}}, Label: labels.SelectorFromSet(labels.Set{replicaLabel: "true"}),
+	}
 	for _, obj := range admissionKinds {
 		by[obj] = byName
 	}

@@ -55,6 +55,15 @@ type Options struct {
 	Log            *slog.Logger
 }
 
+// identity of this replica.
+func (o Options) identity() string {
+	if o.Pod != "" {
+		return o.Pod
+	}
+	host, _ := os.Hostname()
+	return host
+}
+
 // controller is the world of the loop in a cluster.
 type controller struct {
 	opts                                Options
@@ -69,6 +78,7 @@ type controller struct {
 	fleets                              *fleets
 	authority                           *authority
 	keep                                *keep
+	peers                               *peers
 	gatewayNamespaces, secretNamespaces map[string]bool
 
 	connected atomic.Bool // the cluster was read since the start
@@ -127,6 +137,7 @@ func newController(o Options, e *engine.Engine) *controller {
 		now: now, changed: e.Poke, wake: make(chan struct{}, 1),
 	}
 	c.keep = newKeep(o, c.last.Load)
+	c.peers = newPeers(o, c.last.Load, c.envoys, e.Poke)
 	c.watch = newWatch(func(key source.ObjectKey, obj client.Object) {
 		c.status.seen(key, obj)
 		c.fleets.seen(key, obj)
@@ -239,7 +250,7 @@ func (c *controller) follow(parent context.Context) error {
 	if err != nil {
 		return err
 	}
-	objects, err := newCache(cfg, scheme, mapper, c.opts.Config.SecretNamespaces)
+	objects, err := newCache(cfg, scheme, mapper, c.opts)
 	if err != nil {
 		return err
 	}
@@ -264,6 +275,9 @@ func (c *controller) follow(parent context.Context) error {
 	if err := c.trust.follow(ctx, objects); err != nil {
 		return err
 	}
+	if err := c.peers.follow(ctx, objects); err != nil {
+		return err
+	}
 	if err := c.watch.run(ctx, objects, kinds); err != nil {
 		return err
 	}
@@ -282,11 +296,9 @@ func (c *controller) write(ctx context.Context, cached, direct client.Client, cl
 	c.status.client = cached
 	c.status.events = broadcaster.NewRecorder(cached.Scheme(), fieldOwner)
 	c.authority.client, c.fleets.client, c.fleets.scheme = direct, direct, direct.Scheme()
-	identity := c.opts.Pod
-	if identity == "" {
-		identity, _ = os.Hostname()
-	}
-	go c.leader.run(ctx, clients, c.opts.Namespace, identity)
+	c.peers.client = direct
+	go c.leader.run(ctx, clients, c.opts.Namespace, c.opts.identity())
+	go c.peers.run(ctx)
 	go c.authority.run(ctx)
 	go c.status.run(ctx)
 	go c.fleets.run(ctx)

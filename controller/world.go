@@ -40,7 +40,7 @@ func (c *controller) Amend(in *translator.Input) {
 	in.Cluster = &translator.Cluster{
 		Cluster:           activation.Cluster{Follow: !c.leader.is.Load(), Refusing: c.refusing(), Distrusted: map[types.NamespacedName]string{}},
 		GatewayNamespaces: c.gatewayNamespaces, SecretNamespaces: c.secretNamespaces,
-		Addresses: c.addresses(),
+		Addresses: c.addresses(), Peers: c.peers.all(),
 	}
 	if in.Seen == nil {
 		in.Seen = map[types.NamespacedName]time.Time{}
@@ -93,6 +93,7 @@ func (c *controller) Apply(_ context.Context, set *source.Set, r *translator.Res
 	}
 	c.last.Store(&outcome{set, r})
 	c.status.poke()
+	c.peers.poke()
 	c.fleets.poke()
 	c.keep.poke()
 }
@@ -107,6 +108,18 @@ func (c *controller) gateways() []types.NamespacedName {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 }
+
+// envoys that serve a Gateway and are connected to this replica.
+func (c *controller) envoys(gateway types.NamespacedName) (n int) {
+	for _, e := range c.xds.Envoys(gateway.String()) {
+		if e.Ready && !e.Held {
+			n++
+		}
+	}
+	return n
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // Deliveries are what the Envoys of each Gateway have.
 func (c *controller) Deliveries() map[types.NamespacedName]snapshot.Delivery {

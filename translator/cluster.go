@@ -23,6 +23,36 @@ type Cluster struct {
 	GatewayNamespaces, SecretNamespaces map[string]bool
 	// Addresses of each Gateway's Service.
 	Addresses map[types.NamespacedName][]gwv1.GatewayStatusAddress
+	// Peers are what the other replicas say of the Envoys that are connected to them.
+	Peers []Peer
+}
+
+// Peer is another replica of the controller, by its own word.
+type Peer struct {
+	Name string
+	// Envoys of each Gateway that are connected to it and serve.
+	Envoys map[types.NamespacedName]int
+	// Serving are the leases of which all of those have acknowledged what belongs to
+	// them.
+	Serving map[string]bool
+}
+
+// elsewhere reports whether Envoys of a Gateway are connected to other replicas.
+func (s *state) elsewhere(gateway types.NamespacedName) bool {
+	return s.in.Cluster != nil && slices.ContainsFunc(s.in.Cluster.Peers, func(p Peer) bool { return p.Envoys[gateway] > 0 })
+}
+
+// lagging is a replica whose Envoys of a Gateway do not serve a lease yet, "" for none.
+func (s *state) lagging(gateway types.NamespacedName, lease string) string {
+	if s.in.Cluster == nil {
+		return ""
+	}
+	for _, p := range s.in.Cluster.Peers {
+		if p.Envoys[gateway] > 0 && !p.Serving[lease] {
+			return p.Name
+		}
+	}
+	return ""
 }
 
 // decisions is what of it concerns activations.

@@ -50,6 +50,9 @@ func (s *state) served(wk activation.WindowKey, w *activation.Window) (bool, str
 		if !p.accepted.ok() {
 			continue
 		}
+		if peer := s.lagging(p.gateway.key, w.Opening); peer != "" {
+			return false, fmt.Sprintf("an Envoy of Gateway %s that is connected to %s has not acknowledged it yet", p.gateway.key, peer)
+		}
 		for _, k := range windowNeeds(w, ru) {
 			if ok, why := s.programmed(p.gateway, k); !ok {
 				return false, why

@@ -108,6 +108,9 @@ func (s *state) programmed(g *gateway, key snapshot.Key) (bool, string) {
 	}
 	d := s.in.Delivery[g.key]
 	if d == nil || !d.Connected() {
+		if s.elsewhere(g.key) {
+			return true, "" // they say so themselves
+		}
 		return false, fmt.Sprintf("Envoy of Gateway %s is not connected", g.key)
 	}
 	if v, message := d.Rejected(key); v == r.Version {

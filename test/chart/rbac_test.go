@@ -54,8 +54,7 @@ func init() {
 	row("not all of a fleet is evicted at once", here, "policy/poddisruptionbudgets", own...)
 	row("who reaches a fleet", here, "networking.k8s.io/networkpolicies", own...)
 	row("which Envoys there are", here, "/pods", read...)
-	row("who leads; a name cannot be given to create", here, "coordination.k8s.io/leases", "create")
-	row("who leads", here, "coordination.k8s.io/leases[breakglass-controller]", "get", "update", "patch")
+	row("who leads, and what the Envoys of each replica serve", here, "coordination.k8s.io/leases", "get", "list", "watch", "create", "update", "patch")
 
 	row("certificates of listeners, keys of issuers", secrets, "/secrets", read...)
 	row("keys of issuers", secrets, "/configmaps", read...)
