@@ -3,7 +3,6 @@ package fleet
 import (
 	"fmt"
 	"maps"
-	"net"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -144,17 +143,13 @@ func (b *builder) shared() []string {
 }
 
 func (b *builder) agent() corev1.Container {
-	host, _, err := net.SplitHostPort(b.Controller)
-	if err != nil {
-		host = b.Controller
-	}
 	probe := func(path string) corev1.ProbeHandler {
 		return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(ports.Agent), Scheme: corev1.URISchemeHTTP}}
 	}
 	return corev1.Container{
 		Name: "agent", Image: b.config.Agent.Image, ImagePullPolicy: b.config.Agent.PullPolicy,
 		RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
-		Args: append([]string{"agent", "--pod", "$(POD_NAME)", "--tls-dir", tlsDir, "--controller", b.Controller, "--server-name", host,
+		Args: append([]string{"agent", "--pod", "$(POD_NAME)", "--tls-dir", tlsDir, "--controller", fmt.Sprintf("%s:%d", b.Controller, ports.Controller), "--server-name", b.Controller,
 			"--metrics-address", fmt.Sprintf(":%d", ports.Agent)}, b.shared()...),
 		Env:             podName(),
 		Ports:           []corev1.ContainerPort{{Name: "metrics", ContainerPort: ports.Agent, Protocol: corev1.ProtocolTCP}},

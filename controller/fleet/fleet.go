@@ -54,8 +54,8 @@ type Input struct {
 	Config  config.Config
 	// Namespace of the release, where the objects are.
 	Namespace string
-	// Controller is host:port of the controller's Service. Its certificate names the
-	// host.
+	// Controller is the DNS name of the controller's Service, which is in its
+	// certificate. Its port is ports.Controller.
 	Controller string
 	// Ports of the Gateway's listeners that are served, in any order.
 	Ports []int32

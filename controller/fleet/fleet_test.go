@@ -48,7 +48,7 @@ func read(t *testing.T, name string) Input {
 	}
 	return Input{
 		Gateway: &file.Gateway, Config: c, Namespace: "breakglass-system", Ports: file.Ports, ConfigHash: file.Hash,
-		Controller: "breakglass-controller.breakglass-system.svc:18000",
+		Controller: "breakglass-controller.breakglass-system.svc",
 	}
 }
 
