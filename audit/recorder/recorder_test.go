@@ -310,12 +310,18 @@ func TestWithoutAJournalWhatWasCutIsWhatOpenUntilSays(t *testing.T) {
 		l.drain()
 		l.OpenUntil("o1", time.Now())
 		l.lines.put(abortedNow("withdrawn", "o1"))
-		l.drain() // without any time going by
+		l.drain()
+		begin := time.Now()
+		l.lines.put(abortedNow("of another", "o3"))
+		l.drain()
+		if took := time.Since(begin); took > factAfter/2 {
+			t.Errorf("a line waited %v for what nobody will say", took)
+		}
 		l.OpenUntil("o2", time.Now().Add(time.Minute))
 		time.Sleep(time.Minute)
 		l.lines.put(abortedNow("ended by itself", "o2"))
 		l.drain()
-		l.wantCut("not known ", "open still ", "withdrawn closed", "ended by itself closed")
+		l.wantCut("not known ", "open still ", "withdrawn closed", "of another ", "ended by itself closed")
 	})
 }
 

@@ -272,6 +272,10 @@ func TestACAIsReplacedWithoutAMomentInWhichSomebodyIsRefused(t *testing.T) {
 	if _, err := meet(t, issue(t, both, server, now), issue(t, old, client, now), both.Pool(), nil); err != nil {
 		t.Errorf("who does not know the successor yet cannot connect: %v", err)
 	}
+	if spread < LeafLife {
+		t.Errorf("a successor signs after %v, when a leaf may still be without it", spread)
+	}
+	rotate(t, both, now.Add(spread-time.Minute), false)
 	// Two days later, seen from today: leaves that both sign now.
 	later := rotate(t, both, now.Add(spread+time.Minute), true)
 	if later.current.cert.Equal(both.current.cert) || later.next != nil {
