@@ -146,8 +146,7 @@ test-faults: $(ENVOY) ## Kill serve and Envoy 50 times each at random moments un
 	    --label-filter=kills --seed=$$seed $(SPECFLAGS) ./test/serve
 
 .PHONY: test-cluster
-test-cluster: node-binaries images $(HELM) ## In a real Kubernetes cluster of one node, which comes and goes (as root; SPECFLAGS='--focus=REGEXP').
-	@[ "$$(id -u)" = 0 ] || { echo 'make test-cluster needs root, for namespaces, mounts and cgroups' >&2; exit 1; }
+test-cluster: as-root node-binaries images $(HELM) ## In a real Kubernetes cluster of one node, which comes and goes (as root; SPECFLAGS='--focus=REGEXP').
 	BREAKGLASS_CLUSTER='$(abspath $(CLUSTER))' BREAKGLASS_KUBERNETES='$(KUBERNETES)' BREAKGLASS_COREDNS='$(COREDNS)' \
 	BREAKGLASS_HELM='$(HELM)' BREAKGLASS_IMAGES='$(abspath $(IMAGES))' \
 	    $(GINKGO) -tags cluster --succinct --timeout 30m $(SPECFLAGS) ./test/cluster
@@ -217,7 +216,7 @@ demo: build $(ENVOY) ## A tour on the real Envoy, under a minute. KEEP=1 leaves 
 ##@ Cluster
 
 .PHONY: cluster
-cluster: node-binaries images ## Start a Kubernetes cluster of one node on this machine (as root; CLUSTER_DIR=DIR for another one).
+cluster: as-root node-binaries images ## Start a Kubernetes cluster of one node on this machine (as root; CLUSTER_DIR=DIR for another one).
 	@$(CLUSTER) up -dir '$(CLUSTER_DIR)' -kubernetes '$(KUBERNETES)' -coredns '$(COREDNS)' $(IMAGES)/*.tar
 	@echo 'the cluster is up; try: $(CLUSTER) exec -dir $(CLUSTER_DIR) kubectl get all -A'
 
@@ -245,6 +244,11 @@ images: build $(IMAGES)/envoy-$(ENVOY_VERSION).tar ## Container images for the c
 $(IMAGES)/envoy-$(ENVOY_VERSION).tar: $(ENVOY)
 	@cd hack/image && go build -o ../../bin/ .
 	@bin/image -o '$@' -tag docker.io/envoyproxy/envoy:distroless-v$(ENVOY_VERSION) -libraries '$(ENVOY)':/usr/local/bin/envoy
+
+# Before anything is built for a quarter of an hour.
+.PHONY: as-root
+as-root:
+	@[ "$$(id -u)" = 0 ] || { echo 'a cluster needs root, for namespaces, mounts and cgroups: run make as root' >&2; exit 1; }
 
 .PHONY: node-binaries
 node-binaries: $(CLUSTER) $(KUBERNETES)/kubernetes $(COREDNS)
