@@ -133,5 +133,12 @@ func network() error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("ip, for the network of the node: %w: %s", err, out)
 	}
-	return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1\n"), 0o600)
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1\n"), 0o600); err != nil {
+		return err
+	}
+	// What a pod answers its neighbour stays on the bridge, and has to get back the address of the Service there.
+	if err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-iptables", []byte("1\n"), 0o600); err != nil {
+		return fmt.Errorf("%w: is the kernel module br_netfilter there, and loaded?", err)
+	}
+	return nil
 }

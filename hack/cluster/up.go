@@ -39,6 +39,7 @@ func up(o options) error {
 	if err := os.MkdirAll(filepath.Join(o.dir, "log"), 0o700); err != nil {
 		return err
 	}
+	_ = exec.Command("modprobe", "br_netfilter").Run() // it may be part of the kernel; the node says if it is not there
 	if err := start(o, held); err != nil {
 		held.Close()
 		return errors.Join(err, down(options{dir: o.dir}))

@@ -6,9 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"strings"
 
@@ -67,6 +65,17 @@ var _ = Describe("The node", func() {
 			}).WithContext(ctx).Should(Succeed(), where)
 			Expect(answered).To(And(HaveKey(pods[0]), HaveKey(pods[1])))
 		}
+
+		By("from a pod, by name, to itself and to its neighbour, with a reply that comes from whom it asked")
+		answered := map[string]bool{}
+		Eventually(func(g Gomega) {
+			var seen echo.Request
+			out, err := shared.Kubectl(ctx, "-n", namespace, "exec", pods[0], "--", "/echo", "get", "http://backend."+namespace+".svc/from-a-pod")
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(json.Unmarshal([]byte(out), &seen)).To(Succeed())
+			answered[seen.Backend] = true
+			g.Expect(answered).To(HaveLen(2))
+		}).WithContext(ctx).Should(Succeed())
 	})
 
 	It("answers for the names of Services, and says at once that there are no others", func(ctx context.Context) {
@@ -134,42 +143,3 @@ spec:
 		Expect(os.ReadDir(path)).To(BeEmpty())
 	})
 })
-
-func get(ctx context.Context, g Gomega, url string) echo.Request {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	g.Expect(err).NotTo(HaveOccurred())
-	response, err := shared.HTTP().Do(request)
-	g.Expect(err).NotTo(HaveOccurred())
-	defer response.Body.Close()
-	g.Expect(response.StatusCode).To(Equal(http.StatusOK))
-	var seen echo.Request
-	g.Expect(json.NewDecoder(response.Body).Decode(&seen)).To(Succeed())
-	return seen
-}
-
-func kubectl(ctx context.Context, args ...string) string {
-	GinkgoHelper()
-	out, err := shared.Kubectl(ctx, args...)
-	Expect(err).NotTo(HaveOccurred())
-	return out
-}
-
-func apply(ctx context.Context, namespace, manifests string) {
-	GinkgoHelper()
-	Expect(shared.Apply(ctx, namespace, manifests)).To(Succeed())
-}
-
-// newNamespace makes a namespace that goes with the spec.
-func newNamespace(ctx context.Context) string {
-	GinkgoHelper()
-	name := fmt.Sprintf("spec-%d", CurrentSpecReport().StartTime.UnixNano()) // alphabetical as they began
-	kubectl(ctx, "create", "namespace", name)
-	DeferCleanup(func(ctx context.Context) {
-		if CurrentSpecReport().Failed() {
-			out, err := shared.Kubectl(ctx, "-n", name, "get", "pods,services,persistentvolumeclaims,events", "-o", "wide")
-			AddReportEntry("the namespace of the spec", out, err)
-		}
-		kubectl(ctx, "delete", "namespace", name, "--wait=false")
-	})
-	return name
-}
