@@ -96,7 +96,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	klog.SetLogger(logger)
 	ctrllog.SetLogger(logger)
 	e, err := engine.Open(engine.Options{
-		ConfigDir: "cluster " + o.REST.Host, DataDir: o.DataDir, MetricsAddress: o.MetricsAddress, MetricsAnywhere: true,
+		ConfigDir: "cluster " + o.REST.Host, DataDir: o.DataDir, MetricsAddress: o.MetricsAddress, MetricsAnywhere: true, ReadyAlone: true,
 		ReadOnly:       "this is a controller of a cluster: make or change the Activation with kubectl, or breakglass activate --kubeconfig",
 		AuditRetention: o.AuditRetention, AuditOrigin: o.AuditOrigin, CheckpointTo: o.CheckpointTo, Log: o.Log,
 	})

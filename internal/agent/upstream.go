@@ -36,6 +36,7 @@ func (a *agent) connect() (err error) {
 		grpc.WithTransportCredentials(files{a.opts.TLSDir, a.opts.ServerName}),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{"shuffleAddressList":true}}]}`),
 		grpc.WithDisableServiceConfig(), // none from DNS
+		grpc.WithAuthority(a.opts.ServerName),
 		grpc.WithNoProxy(),
 		grpc.WithIdleTimeout(0),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -54,7 +55,7 @@ func (a *agent) connect() (err error) {
 // them when the controller has renewed them.
 type files struct{ dir, serverName string }
 
-func (f files) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (f files) ClientHandshake(ctx context.Context, _ string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	data, err := readSecret(f.dir)
 	if err != nil {
 		return nil, nil, err
@@ -63,7 +64,7 @@ func (f files) ClientHandshake(ctx context.Context, authority string, conn net.C
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", f.dir, err)
 	}
-	return credentials.NewTLS(config).ClientHandshake(ctx, authority, conn)
+	return credentials.NewTLS(config).ClientHandshake(ctx, f.serverName, conn)
 }
 
 func (files) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error) {

@@ -38,6 +38,9 @@ type Options struct {
 	// ReadOnly says, for people, why nothing can be activated or revoked over the
 	// control socket. "": it can.
 	ReadOnly string
+	// ReadyAlone: readiness is that of this process alone. Gateways and Activations say
+	// for themselves how they are, to whoever looks at their status.
+	ReadyAlone bool
 	// MetricsAddress serves /metrics, /healthz and /readyz; "" for none. Unless
 	// MetricsAnywhere it must be loopback.
 	MetricsAddress  string

@@ -75,6 +75,9 @@ func (l *Engine) notReady() []string {
 	if err := l.clock.Problem(); err != nil {
 		out = append(out, err.Error())
 	}
+	if l.opts.ReadyAlone {
+		return append(out, l.world.NotReady()...)
+	}
 	out = append(out, openAndNotServed(v, l.now())...)
 	for _, name := range slices.Sorted(maps.Keys(v.result.Statuses.GatewayClasses)) {
 		if c := condition(v.result.Statuses.GatewayClasses[name].Conditions, string(gwv1.GatewayClassConditionStatusAccepted)); c.Status != v1.ConditionTrue {

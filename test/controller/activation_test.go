@@ -33,7 +33,7 @@ var _ = Describe("An emergency Gateway in a cluster", func() {
 		Expect(p.status(testbed.Host("db"), "/api/x", c.issuer.Token("dev"))()).To(Equal(403))
 		Expect(p.status(testbed.Host("other"), "/api/x", token)()).To(Equal(404))
 		Eventually(c.phase("inc-1")).Should(Equal("Live Live"))
-		a := c.get("inc-1")
+		a := c.activation("inc-1")
 		Expect(a.Status.RequestedBy).To(Equal("alice"))
 		Expect(a.Status.Deadline.Time).To(BeTemporally("==", a.CreationTimestamp.Add(3*time.Second)))
 		for time.Until(a.Status.Deadline.Time) > -5*time.Millisecond {
@@ -46,7 +46,7 @@ var _ = Describe("An emergency Gateway in a cluster", func() {
 
 		c.activate("inc-2", "db", "10m")
 		Eventually(get).Should(Equal(200))
-		Expect(c.admin.Delete(context.Background(), c.get("inc-2"))).To(Succeed())
+		Expect(c.admin.Delete(context.Background(), c.activation("inc-2"))).To(Succeed())
 		Eventually(get).Should(Equal(404))
 		fmt.Fprintln(GinkgoWriter, "done")
 	})

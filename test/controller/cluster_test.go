@@ -189,7 +189,7 @@ func (c *cluster) phase(name string) func() string {
 	}
 }
 
-func (c *cluster) get(name string) *v1alpha1.Activation {
+func (c *cluster) activation(name string) *v1alpha1.Activation {
 	GinkgoHelper()
 	a := &v1alpha1.Activation{}
 	Expect(c.admin.Get(context.Background(), types.NamespacedName{Namespace: tenants, Name: name}, a)).To(Succeed())
@@ -239,11 +239,12 @@ func (p *process) log() string {
 	return p.out.String()
 }
 
-func start(name string, env []string, args ...string) *process {
+// startIn runs our binary, in the sandbox that enter enters, if any.
+func startIn(enter []string, name string, args ...string) *process {
 	GinkgoHelper()
-	p := &process{name: name, cmd: exec.Command(testbed.Binary(), args...), done: make(chan struct{})} //nolint:gosec // our own
+	args = append(append(enter[:len(enter):len(enter)], testbed.Binary()), args...)
+	p := &process{name: name, cmd: exec.Command(args[0], args[1:]...), done: make(chan struct{})} //nolint:gosec // our own
 	p.cmd.Stdout, p.cmd.Stderr = p, p
-	p.cmd.Env = append(os.Environ(), env...)
 	Expect(p.cmd.Start()).To(Succeed())
 	go func() { _ = p.cmd.Wait(); close(p.done) }()
 	DeferCleanup(func() {

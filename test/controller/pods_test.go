@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -40,7 +42,7 @@ func (c *cluster) controller(name string) *replica {
 	Expect(os.WriteFile(c.file("controller.yaml"), []byte(config.Data["controller.yaml"]), 0o600)).To(Succeed())
 	r.args = []string{
 		"controller", "--config", c.file("controller.yaml"), "--kubeconfig", c.serviceAccount("breakglass-controller"), "--namespace", release,
-		"--data-dir", r.dir, "--xds-address", fmt.Sprintf("127.0.0.1:%d", r.xds), "--metrics-address", fmt.Sprintf("127.0.0.1:%d", r.metrics),
+		"--data-dir", r.dir, "--xds-address", fmt.Sprintf("%s:%d", podIP, r.xds), "--metrics-address", fmt.Sprintf("127.0.0.1:%d", r.metrics),
 	}
 	r.restart()
 	return r
@@ -48,7 +50,7 @@ func (c *cluster) controller(name string) *replica {
 
 func (r *replica) restart() {
 	GinkgoHelper()
-	r.process = start(r.name, nil, r.args...)
+	r.process = startIn(nil, r.name, r.args...)
 }
 
 // ready is what /readyz says: "" for ready.
@@ -65,13 +67,17 @@ func (r *replica) ready() string {
 	return string(text)
 }
 
-// pod is what runs in one pod of the emergency Gateway's fleet.
+// pod is what runs in one pod of the emergency Gateway's fleet, in a network namespace
+// of its own.
 type pod struct {
-	agent, envoy *process
-	c            *cluster
-	port         int
-	agentArgs    []string
+	agent, envoy         *process
+	address              string // host:port of the Gateway
+	enter                []string
+	agentArgs, envoyArgs []string
 }
+
+// pods is how many there were, for their addresses.
+var pods int
 
 // pod starts one, connected to a replica.
 func (c *cluster) pod(name string, to *replica) *pod {
@@ -86,23 +92,59 @@ func (c *cluster) pod(name string, to *replica) *pod {
 	for key, value := range secret.Data {
 		Expect(os.WriteFile(filepath.Join(tls, key), value, 0o600)).To(Succeed())
 	}
-	run, audit := GinkgoT().TempDir(), c.file("audit-"+name)
-	p := &pod{c: c, port: int(ports.ContainerPort(int32(c.port)))}
-	common := []string{"--gateway", gateway.String(), "--run-dir", run, "--audit-dir", audit}
+	p := newSandbox()
+	p.address = fmt.Sprintf("%s:%d", p.address, ports.ContainerPort(int32(c.port)))
+	common := []string{"--gateway", gateway.String(), "--run-dir", GinkgoT().TempDir(), "--audit-dir", c.file("audit-" + name)}
 	p.agentArgs = append([]string{
-		"agent", "--pod", name, "--controller", fmt.Sprintf("127.0.0.1:%d", to.xds), "--server-name", "breakglass-controller." + release + ".svc",
-		"--tls-dir", tls, "--metrics-address", fmt.Sprintf("127.0.0.1:%d", testbed.FreePort()),
+		"agent", "--pod", name, "--controller", fmt.Sprintf("%s:%d", podIP, to.xds), "--server-name", "breakglass-controller." + release + ".svc", "--tls-dir", tls,
 	}, common...)
-	p.agent = start("agent of "+name, nil, p.agentArgs...)
-	p.envoy = start("envoy of "+name, nil, append([]string{"envoy", "--envoy", testbed.EnvoyPath(), "--concurrency", "1"}, common...)...)
+	p.envoyArgs = append([]string{"envoy", "--envoy", testbed.EnvoyPath(), "--concurrency", "1"}, common...)
+	p.agent = startIn(p.enter, "agent of "+name, p.agentArgs...)
+	p.envoy = startIn(p.enter, "envoy of "+name, p.envoyArgs...)
 	return p
+}
+
+// newSandbox makes a network namespace that is connected to this one.
+func newSandbox() *pod {
+	GinkgoHelper()
+	pods++
+	hold := exec.Command("unshare", "--net", "--kill-child", "sleep", "infinity")
+	hold.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	Expect(hold.Start()).To(Succeed())
+	DeferCleanup(func() { _ = hold.Process.Kill(); _ = hold.Wait() })
+	pid, own := fmt.Sprint(hold.Process.Pid), mustNetNS("self")
+	Eventually(func() string { return mustNetNS(pid) }).ShouldNot(Equal(own))
+	p := &pod{address: fmt.Sprintf("10.78.%d.2", pods), enter: []string{"nsenter", "--net=/proc/" + pid + "/ns/net"}}
+	link, gateway := fmt.Sprintf("pod%d", pods), fmt.Sprintf("10.78.%d.1", pods)
+	run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", pid)
+	run("ip", "addr", "add", gateway+"/30", "dev", link)
+	run("ip", "link", "set", link, "up")
+	for _, args := range [][]string{
+		{"link", "set", "lo", "up"}, {"addr", "add", p.address + "/30", "dev", "eth0"}, {"link", "set", "eth0", "up"}, {"route", "add", "default", "via", gateway},
+	} {
+		run(append(append(p.enter[:2:2], "ip"), args...)...)
+	}
+	return p
+}
+
+func mustNetNS(pid string) string {
+	GinkgoHelper()
+	ns, err := os.Readlink("/proc/" + pid + "/ns/net")
+	Expect(err).NotTo(HaveOccurred())
+	return ns
+}
+
+func run(args ...string) {
+	GinkgoHelper()
+	out, err := exec.Command(args[0], args[1:]...).CombinedOutput() //nolint:gosec // of this file
+	Expect(err).NotTo(HaveOccurred(), string(out))
 }
 
 // status of a GET through the Gateway; 0 if nobody answers.
 func (p *pod) status(host, path, token string) func() int {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
-		return d.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", p.port))
+		return d.DialContext(ctx, "tcp", p.address)
 	}}
 	DeferCleanup(transport.CloseIdleConnections)
 	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
