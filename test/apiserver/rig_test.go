@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -228,12 +229,24 @@ func (s *apiServer) bind(ctx context.Context, in, role, user string) error {
 	})
 }
 
-// settled waits until the policies are what the API server goes by: alice gets in under
-// her own name, and bob does not.
+// may asks the API server itself.
+func (s *apiServer) may(ctx context.Context, user string, attributes authorizationv1.ResourceAttributes) (bool, error) {
+	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: user, Groups: []string{"system:authenticated"}, ResourceAttributes: &attributes}}
+	err := s.admin.Create(ctx, review)
+	return review.Status.Allowed, err
+}
+
+// settled waits until the policies and the bindings are what the API server goes by: alice
+// gets in under her own name, bob does not, and frank, who was bound last, sees.
 func (s *apiServer) settled(ctx context.Context) error {
 	alice, bob := s.as("alice"), s.as("bob")
 	var last error
 	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+		frank := authorizationv1.ResourceAttributes{Namespace: "payments", Group: "breakglass.dev", Resource: "activations", Verb: "list"}
+		if sees, err := s.may(ctx, "frank", frank); err != nil || !sees {
+			last = errors.New("frank does not see")
+			return false, err
+		}
 		mine, his := activation("settled"), activation("settled")
 		mine.Spec.RequestedBy = "forged"
 		if last = alice.Create(ctx, mine, client.DryRunAll); last != nil {
