@@ -73,6 +73,16 @@ func TestAReleaseIsInstalledUpgradedAndRemoved(t *testing.T) {
 		t.Error(err)
 	}
 
+	// Everything that values can say is something that the API server takes.
+	for _, name := range []string{"door", "issuer-keys"} {
+		if err := s.admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run("upgrade", "breakglass", chart, "--values", "../chart/testdata/full.values.yaml", // but for what needs CRDs of others
+		"--set", "monitoring.serviceMonitor.enabled=false", "--set", "monitoring.prometheusRule.enabled=false",
+		"--set", "controller.persistence.size=1Gi", "--set", "controller.persistence.storageClass=")
+
 	run("uninstall", "breakglass")
 	for _, left := range leftovers(t, s) {
 		t.Errorf("left behind: %s", left)
