@@ -25,9 +25,6 @@ const (
 	RoleResource = "emergencyroles"
 	// ActivateVerb on the name of a role, in the Activation's namespace, is what an activator needs.
 	ActivateVerb = "activate"
-	// RoutesLabel on a namespace, with the value RoutesAllowed, lets it have emergency routes.
-	RoutesLabel   = "breakglass.dev/emergency-routes"
-	RoutesAllowed = "allowed"
 )
 
 // FS holds one object per file, named as its kind in lower case, as an API

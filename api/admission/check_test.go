@@ -40,6 +40,15 @@ func TestEveryFileIsOneOfTheFourObjects(t *testing.T) {
 	}
 }
 
+func TestTheCheckOfTheRoleIsOfTheDocumentedVerbAndResource(t *testing.T) {
+	rule := admission.Expected().Validating.Spec.Validations[0].Expression
+	for _, want := range []string{"authorizer.group('breakglass.dev')", ".resource('" + admission.RoleResource + "')", ".check('" + admission.ActivateVerb + "')"} {
+		if !strings.Contains(rule, want) {
+			t.Errorf("%s is not in %s", want, rule)
+		}
+	}
+}
+
 func TestTheObjectsAsExpectedAreInForceSinceTheNewest(t *testing.T) {
 	found := asFound()
 	// A controller's status is no change of what is in force.
