@@ -3,6 +3,7 @@
 package chart_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -49,6 +50,33 @@ func TestTheAdmissionObjectsAreThoseThatTheControllerExpects(t *testing.T) {
 		// Labels too: one that changes with a release would make it newer than it is.
 		if !reflect.DeepEqual(got, admission.Expected()) {
 			t.Errorf("%s: rendered %+v", name, got)
+		}
+	}
+}
+
+// An API server drops what a stale CRD does not have, such as a field of a status.
+func TestTheChartHasTheCRDsAndPoliciesOfThisVersion(t *testing.T) {
+	for _, dir := range []struct{ ours, charts, pattern string }{
+		{"../../api/crds", chart + "/crds", "breakglass.dev_*.yaml"},
+		{"../../api/admission", chart + "/files/admission", "*.yaml"},
+	} {
+		here, err := filepath.Glob(filepath.Join(dir.ours, dir.pattern))
+		if err != nil || len(here) < 2 {
+			t.Fatalf("%s has %v, error %v", dir.ours, here, err)
+		}
+		there, err := filepath.Glob(filepath.Join(dir.charts, "*"))
+		if err != nil || len(there) != len(here) {
+			t.Errorf("%s has %v, want as many as %v (error %v)", dir.charts, there, here, err)
+		}
+		for _, f := range here {
+			want, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := os.ReadFile(filepath.Join(dir.charts, filepath.Base(f)))
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("the chart has another %s: run make generate (error %v)", f, err)
+			}
 		}
 	}
 }
