@@ -17,7 +17,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/translator"
 )
 
@@ -90,21 +89,7 @@ func (p *peers) own() serves {
 	if len(out.Envoys) == 0 {
 		return out
 	}
-	leases := map[string]bool{}
-	for _, a := range o.result.Statuses.Activations {
-		if a.Phase.Final() {
-			continue
-		}
-		for _, t := range a.Targets {
-			if t.Phase != v1alpha1.PhaseLive || t.Opening == nil {
-				continue
-			}
-			for _, l := range t.Opening.Leases {
-				leases[l.Name] = true
-			}
-		}
-	}
-	out.Leases = sortedKeys(leases)
+	out.Leases = sortedKeys(o.result.Served)
 	return out
 }
 

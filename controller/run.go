@@ -55,13 +55,13 @@ type Options struct {
 	Log            *slog.Logger
 }
 
-// identity of this replica.
+// identity of this replica: that of its pod, or one of this process.
 func (o Options) identity() string {
 	if o.Pod != "" {
 		return o.Pod
 	}
 	host, _ := os.Hostname()
-	return host
+	return fmt.Sprintf("%s-%d", host, os.Getpid())
 }
 
 // controller is the world of the loop in a cluster.

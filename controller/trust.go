@@ -101,8 +101,14 @@ func unless[T any](gone bool, p *T) *T {
 func (t *trust) problem() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.report.InForce() && !t.trusts(t.now()) {
+		return fmt.Sprintf("the admission policy %s was changed just now: what is made within %s is not believed", admission.Name, admission.Margin)
+	}
 	return strings.Join(t.report.Problems, "; ")
 }
+
+// trusts reports whether what was made then has passed the policies.
+func (t *trust) trusts(made time.Time) bool { return t.report.Trusts(made) && made.After(t.since) }
 
 // doubt says why it is not sure who made an Activation, "" if it is.
 func (t *trust) doubt(a *v1alpha1.Activation) string {
@@ -112,7 +118,7 @@ func (t *trust) doubt(a *v1alpha1.Activation) string {
 	switch {
 	case !t.report.InForce():
 		return "nobody can tell who asked, or whether he may: " + strings.Join(t.report.Problems, "; ") + "; then make a new Activation"
-	case !t.report.Trusts(made), !made.After(t.since):
+	case !t.trusts(made):
 		return fmt.Sprintf("it was made before, or within %s after, a change of the admission policy %s, so nobody can tell who asked: make a new Activation", admission.Margin, admission.Name)
 	case a.Spec.RequestedBy == "":
 		return "spec.requestedBy is empty: it did not pass the admission policy " + admission.Name

@@ -35,8 +35,23 @@ func (s *state) decide() {
 }
 
 // served reports whether every Gateway that serves a window has it from Envoy's
-// own word.
+// own word, or from that of another replica whose Envoys they are.
 func (s *state) served(wk activation.WindowKey, w *activation.Window) (bool, string) {
+	ok, why := s.servedHere(wk, w)
+	if s.in.Cluster == nil || !ok {
+		return ok, why
+	}
+	s.out.Served[w.Opening] = true
+	for _, p := range s.routes[wk.Route].parents {
+		if peer := s.lagging(p.gateway.key, w.Opening); p.accepted.ok() && peer != "" {
+			return false, fmt.Sprintf("an Envoy of Gateway %s that is connected to %s has not acknowledged it yet", p.gateway.key, peer)
+		}
+	}
+	return true, ""
+}
+
+// servedHere asks the Envoys that are connected to this replica.
+func (s *state) servedHere(wk activation.WindowKey, w *activation.Window) (bool, string) {
 	r := s.routes[wk.Route]
 	if r == nil {
 		return false, "the route is gone"
@@ -49,9 +64,6 @@ func (s *state) served(wk activation.WindowKey, w *activation.Window) (bool, str
 	for _, p := range r.parents {
 		if !p.accepted.ok() {
 			continue
-		}
-		if peer := s.lagging(p.gateway.key, w.Opening); peer != "" {
-			return false, fmt.Sprintf("an Envoy of Gateway %s that is connected to %s has not acknowledged it yet", p.gateway.key, peer)
 		}
 		for _, k := range windowNeeds(w, ru) {
 			if ok, why := s.programmed(p.gateway, k); !ok {

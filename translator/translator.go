@@ -95,6 +95,8 @@ type Result struct {
 	Facts []activation.Fact
 	// Issuers of each policy, in the order of its spec.
 	Issuers map[string][]IssuerKeys
+	// Served are the leases that the Envoys of this replica have, in a cluster.
+	Served map[string]bool
 	// Records as they are after the facts.
 	Records map[types.NamespacedName]activation.Record
 	// Next is when to translate again if nothing else happens. Zero: no need.
@@ -140,7 +142,7 @@ type state struct {
 func (s *state) translate(in Input) *Result {
 	s.in, s.touched, s.scopes = in, map[types.NamespacedName]bool{}, map[*scope]bool{}
 	s.excluded = map[types.NamespacedName]string{}
-	s.out = &Result{Gateways: make(map[types.NamespacedName]*Gateway, len(s.gateways))}
+	s.out = &Result{Gateways: make(map[types.NamespacedName]*Gateway, len(s.gateways)), Served: map[string]bool{}}
 	anew := s.resolveFrame()
 	s.wake(s.until)
 	s.resolveRoutes(anew)

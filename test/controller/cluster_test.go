@@ -87,6 +87,9 @@ func newCluster() *cluster {
 		Expect(c.admin.Create(context.Background(), obj)).To(Succeed())
 	}
 	c.service("app", c.backend.port)
+	Eventually(func() error { // an API server learns of its CRDs and policies by and by
+		return c.alice.Create(context.Background(), activationOf("settled", "db", "1m"), client.DryRunAll)
+	}).Should(Succeed())
 	return c
 }
 
