@@ -36,6 +36,8 @@ const (
 // plane stands in for the controller.
 type plane struct {
 	authority *pki.Authority
+	signer    *pki.Authority // of its own certificate
+	name      string         // in it
 	address   string
 	snapshot  *snapshot.Snapshot
 
@@ -59,7 +61,7 @@ func newPlane(w *testbed.World) *plane {
 	GinkgoHelper()
 	authority, _, err := (*pki.Authority)(nil).Rotate(time.Now())
 	Expect(err).NotTo(HaveOccurred())
-	p := &plane{authority: authority}
+	p := &plane{authority: authority, signer: authority, name: serverName}
 	p.translate(w)
 	p.start("127.0.0.1:0")
 	DeferCleanup(func() { p.stop() })
@@ -86,7 +88,7 @@ func (p *plane) translate(w *testbed.World) {
 
 func (p *plane) start(address string) {
 	GinkgoHelper()
-	leaf, err := p.authority.Issue(pki.Server(serverName), time.Now())
+	leaf, err := p.signer.Issue(pki.Server(p.name), time.Now())
 	Expect(err).NotTo(HaveOccurred())
 	pair, err := pki.KeyPair(leaf)
 	Expect(err).NotTo(HaveOccurred())

@@ -142,17 +142,50 @@ var _ = Describe("A pod", func() {
 		p.certify(p.plane.authority, pki.Client("pay", "door"))
 		p.awaitReady()
 		Expect(p.plane.last().identity).To(Equal("pay/door"))
-		By("not connecting to a controller of another CA")
+		ours := p.plane.signer
+		for _, wrong := range []struct {
+			what, name string
+			signer     *pki.Authority
+		}{{"of another CA", serverName, other}, {"of another name", "elsewhere.svc", ours}} {
+			By("not connecting to a controller " + wrong.what)
+			p.plane.stop()
+			before := p.plane.connections()
+			p.plane.signer, p.plane.name = wrong.signer, wrong.name
+			p.plane.start(p.plane.address)
+			Consistently(p.plane.connections, "1500ms").Should(Equal(before))
+		}
 		p.plane.stop()
-		ours := p.plane.authority
 		before := p.plane.connections()
-		p.plane.authority = other
-		p.plane.start(p.plane.address)
-		Consistently(p.plane.connections, "2s").Should(Equal(before))
-		p.plane.stop()
-		p.plane.authority = ours
+		p.plane.signer, p.plane.name = ours, serverName
 		p.plane.start(p.plane.address)
 		Eventually(p.plane.connections).Should(BeNumerically(">", before))
+	})
+
+	It("goes on for a while after it was asked to end, though nobody is there", func() {
+		p.startAgent()
+		p.startEnvoy("--drain-least", "2s")
+		p.awaitReady()
+		p.signalEnvoy()
+		Eventually(p.ready).ShouldNot(HavePrefix("ok"))
+		Consistently(p.envoy.done, "1s").ShouldNot(BeClosed())
+		Expect(p.H1().Get(testbed.Host(route), "/api/late", p.Token()).Status).To(Equal(200))
+		Eventually(p.envoy.done).Should(BeClosed())
+	})
+
+	It("has no gap in its log when Envoy is restarted in order", func() {
+		p.start()
+		prefix := p.path()
+		answers := p.Load(testbed.Host(route), prefix, p.Token(), 2, 200, 100).Wait()
+		p.envoy.end()
+		p.startEnvoy()
+		p.awaitReady()
+		Eventually(func() int { return len(p.Entries("epoch")) }).Should(Equal(1))
+		onlyOK(p.Load(testbed.Host(route), p.path(), p.Token(), 2, 200, 100).Wait())
+		p.envoy.end()
+		p.agent.end()
+		p.expectExactlyOnce(prefix, answers)
+		Expect(p.Gaps()).To(BeEmpty())
+		Expect(p.Entries("epoch")).To(HaveLen(2))
 	})
 
 	It("reports a full disk, and that there is room again", func() {

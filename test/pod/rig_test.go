@@ -113,9 +113,9 @@ func (p *pod) startAgent() {
 	p.agent = p.spawn("agent", "--pod", "pod-1", "--tls-dir", p.tls, "--controller", p.plane.address, "--server-name", serverName, "--metrics-address", p.metrics)
 }
 
-func (p *pod) startEnvoy() {
+func (p *pod) startEnvoy(more ...string) {
 	GinkgoHelper()
-	p.envoy = p.spawn("envoy", "--envoy", testbed.EnvoyPath(), "--drain-least", "500ms", "--drain-most", "30s")
+	p.envoy = p.spawn("envoy", append([]string{"--envoy", testbed.EnvoyPath(), "--drain-least", "500ms", "--drain-most", "30s"}, more...)...)
 }
 
 // start both, and wait until the pod is ready.
