@@ -11,12 +11,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/client"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 )
 
 // activateOptions are the flags of activate.
 type activateOptions struct {
-	connection
+	backend
 	role, reason, incident string
 	drill                  bool
 	duration               time.Duration
@@ -37,7 +38,7 @@ activation is in one namespace.
 It waits until Envoy has acknowledged the routes, then prints their URLs, a curl
 line to paste, and the deadline; on a terminal it counts down, and Ctrl-C leaves
 the door open. What policy and role allow may shorten the window; nothing
-lengthens it. Who asked is recorded as the system sees it.`
+lengthens it. Who asked is recorded as the system, or the API server, sees it.` + backendLong
 
 func newActivateCommand() *cobra.Command {
 	o := &activateOptions{}
@@ -67,7 +68,7 @@ func newActivateCommand() *cobra.Command {
 	f.BoolVar(&o.drill, "drill", false, "a rehearsal: no incident needed, and the policy's drillMaxDuration applies")
 	f.DurationVar(&o.duration, "duration", 10*time.Minute, "how long, from 1s to 24h")
 	f.StringVar(&o.notAfter, "not-after", "", "close by this time at the latest: RFC 3339, or HH:MM local time; without --duration it alone decides")
-	f.StringVarP(&o.namespace, "namespace", "n", "", "namespace of the routes (default: looked up by their name)")
+	f.StringVarP(&o.namespace, "namespace", "n", "", "namespace of the routes (default: that of the kubeconfig's context, else looked up by their name)")
 	f.StringVar(&o.name, "name", "", "name of the activation; never used before (default: made from the incident)")
 	f.BoolVar(&o.noWait, "no-wait", false, "do not wait until it is live")
 	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "how long to wait until it is live")
@@ -88,7 +89,7 @@ func (o *activateOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	c, err := o.dial()
+	c, err := o.open(cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
@@ -113,7 +114,7 @@ func (o *activateOptions) run(cmd *cobra.Command, args []string) error {
 
 // wait until the activation is live, or cannot be any more. It returns what was
 // seen last.
-func (o *activateOptions) wait(ctx context.Context, c *control.Client, a *v1alpha1.Activation, progress io.Writer) (*v1alpha1.Activation, error) {
+func (o *activateOptions) wait(ctx context.Context, c client.Client, a *v1alpha1.Activation, progress io.Writer) (*v1alpha1.Activation, error) {
 	waitCtx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	told := ""
@@ -149,7 +150,7 @@ func (o *activateOptions) wait(ctx context.Context, c *control.Client, a *v1alph
 }
 
 // print what was asked for in the form that was asked for.
-func (o *activateOptions) print(cmd *cobra.Command, c *control.Client, a *v1alpha1.Activation, ok bool) error {
+func (o *activateOptions) print(cmd *cobra.Command, c client.Client, a *v1alpha1.Activation, ok bool) error {
 	out := cmd.OutOrStdout()
 	switch {
 	case o.output != "table":
@@ -161,7 +162,7 @@ func (o *activateOptions) print(cmd *cobra.Command, c *control.Client, a *v1alph
 		return err
 	}
 	// Only decoration: without it the URLs are still there.
-	st, _ := c.Status(cmd.Context())
+	st, _ := c.Status(cmd.Context(), a.Namespace)
 	if err := writeOpened(cmd.Context(), out, opened{activation: a, status: st, flags: o.flags(), now: time.Now(), lookup: lookupHost}); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"slices"
 	"time"
 
@@ -12,17 +13,19 @@ import (
 
 // statusForCompletion asks quickly or not at all: a Tab must not hang.
 func statusForCompletion(cmd *cobra.Command) *control.Status {
-	c := &connection{}
+	c := &backend{}
 	c.dataDir, _ = cmd.Flags().GetString("data-dir") // completing without is fine
 	c.socket, _ = cmd.Flags().GetString("socket")    // likewise
-	client, err := c.dial()
+	c.kubeconfig, _ = cmd.Flags().GetString("kubeconfig")
+	c.context, _ = cmd.Flags().GetString("context")
+	client, err := c.open(io.Discard)
 	if err != nil {
 		return nil
 	}
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	st, err := client.Status(ctx)
+	st, err := client.Status(ctx, "")
 	if err != nil {
 		return nil
 	}

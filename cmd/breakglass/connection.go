@@ -52,7 +52,7 @@ func orDefaultDataDir(dir string) (string, error) {
 	return dir, nil
 }
 
-// connection is how a command finds a running serve.
+// connection is how a command finds a running serve; see also backend.
 type connection struct{ dataDir, socket string }
 
 func (c *connection) addFlags(cmd *cobra.Command) {
@@ -61,6 +61,11 @@ func (c *connection) addFlags(cmd *cobra.Command) {
 	cmd.MarkFlagsMutuallyExclusive("data-dir", "socket")
 	_ = cmd.MarkFlagDirname("data-dir") // the flags are right above
 	_ = cmd.MarkFlagFilename("socket")
+}
+
+// named reports whether somebody has said which serve is meant.
+func (c *connection) named() bool {
+	return c.dataDir != "" || c.socket != "" || os.Getenv("BREAKGLASS_DATA_DIR") != ""
 }
 
 func (c *connection) path() (string, error) {

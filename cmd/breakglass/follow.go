@@ -5,17 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/client"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 )
 
 // follower counts down until an activation ends.
 type follower struct {
-	client      *control.Client
+	client      client.Client
 	out, errOut io.Writer
 	// redraw one line each second. False: say only how it ends.
 	redraw bool
@@ -84,7 +86,7 @@ func (f *follower) mourn(already bool, err error) bool {
 	f.clear()
 	var what = err.Error()
 	if errors.Is(err, control.ErrNotRunning) || control.CodeOf(err) == control.Unavailable {
-		what = "breakglass serve is gone"
+		what = f.client.Info().Server + " is gone"
 	}
 	_, _ = fmt.Fprintf(f.errOut, "Warning: %s; Envoy keeps the deadline by itself, still counting\n", clean(what)) // a warning is all it is
 	return true
@@ -122,7 +124,7 @@ func (f *follower) draw(a *v1alpha1.Activation, lost bool) {
 	}
 	state := string(a.Status.Phase)
 	if lost {
-		state = "serve is gone"
+		state = strings.TrimPrefix(f.client.Info().Server, "breakglass ") + " is gone"
 	}
 	// \r and \033[K: back to the start of the line, and nothing left of the old one.
 	_, _ = fmt.Fprintf(f.out, "\r\033[K%s, %s left (Ctrl-C leaves it open)", state, left(time.Until(t))) // the next second tries again

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -12,11 +14,12 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/client"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 )
 
 type revokeOptions struct {
-	connection
+	backend
 	all               bool
 	namespace, reason string
 	timeout           time.Duration
@@ -28,7 +31,7 @@ NAME is NAME or NAMESPACE/NAME. Without a namespace it is looked up by name. If
 one NAME is not known, none is revoked. --all closes everything, or everything
 of one namespace with -n.
 
-It waits until they have ended. One that had ended already is no error.`
+It waits until they have ended. One that had ended already is no error.` + backendLong
 
 func newRevokeCommand() *cobra.Command {
 	o := &revokeOptions{}
@@ -44,19 +47,20 @@ func newRevokeCommand() *cobra.Command {
 			}
 			return nil
 		},
-		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), cmd.OutOrStdout(), args) },
+		RunE:              o.run,
 		ValidArgsFunction: completeActivations,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.all, "all", false, "everything that is open or waits to open")
-	f.StringVarP(&o.namespace, "namespace", "n", "", "namespace of the activations (default: looked up by their name; with --all: every one)")
+	f.StringVarP(&o.namespace, "namespace", "n", "", "namespace of the activations (default: that of the kubeconfig's context, else looked up by their name; with --all: every one)")
 	f.StringVar(&o.reason, "reason", "", "why, for the record")
 	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "how long to wait until they have ended")
 	o.addFlags(cmd)
 	return cmd
 }
 
-func (o *revokeOptions) run(ctx context.Context, out io.Writer, args []string) error {
+func (o *revokeOptions) run(cmd *cobra.Command, args []string) error {
+	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	req := control.RevokeRequest{All: o.all, Reason: strings.TrimSpace(o.reason)}
 	if o.all {
 		req.Namespace = o.namespace
@@ -68,7 +72,7 @@ func (o *revokeOptions) run(ctx context.Context, out io.Writer, args []string) e
 		}
 		req.Names = append(req.Names, key)
 	}
-	c, err := o.dial()
+	c, err := o.open(cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
@@ -76,19 +80,23 @@ func (o *revokeOptions) run(ctx context.Context, out io.Writer, args []string) e
 	if err := findNamespaces(ctx, c, req.Names); err != nil {
 		return err
 	}
-	ended, err := c.Revoke(ctx, req)
-	if err != nil {
-		return fmt.Errorf("revoke: %w", err)
+	if req.Reason != "" && c.Info().Cluster {
+		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "Warning: a cluster keeps no reason of a revocation: write it into the incident") // a warning is all it is
 	}
-	if len(ended) == 0 {
+	asked, err := c.Revoke(ctx, req)
+	if err != nil {
+		// What could be closed is told all the same.
+		return errors.Join(o.report(ctx, out, c, asked), fmt.Errorf("revoke: %w", err))
+	}
+	if len(asked) == 0 {
 		_, err := fmt.Fprintln(out, "Nothing is open.")
 		return err
 	}
-	return o.report(ctx, out, c, ended)
+	return o.report(ctx, out, c, asked)
 }
 
 // report waits for each to end and says how it did.
-func (o *revokeOptions) report(ctx context.Context, out io.Writer, c *control.Client, asked []v1alpha1.Activation) error {
+func (o *revokeOptions) report(ctx context.Context, out io.Writer, c client.Client, asked []v1alpha1.Activation) error {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	var late []string
@@ -114,11 +122,17 @@ func (o *revokeOptions) report(ctx context.Context, out io.Writer, c *control.Cl
 
 // findNamespaces looks up the names that came without one. One that is not
 // final is meant before those that are.
-func findNamespaces(ctx context.Context, c *control.Client, names []types.NamespacedName) error {
+func findNamespaces(ctx context.Context, c client.Client, names []types.NamespacedName) error {
 	if !slices.ContainsFunc(names, func(n types.NamespacedName) bool { return n.Namespace == "" }) {
 		return nil
 	}
-	st, err := c.Status(ctx)
+	if namespace := c.Info().Namespace; namespace != "" {
+		for i := range names {
+			names[i].Namespace = cmp.Or(names[i].Namespace, namespace)
+		}
+		return nil
+	}
+	st, err := c.Status(ctx, "")
 	if err != nil {
 		return err
 	}

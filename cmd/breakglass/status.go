@@ -12,7 +12,7 @@ import (
 )
 
 type statusOptions struct {
-	connection
+	backend
 	output, namespace string
 	allNamespaces     bool
 }
@@ -20,10 +20,13 @@ type statusOptions struct {
 const statusLong = `Show what is served, what is open and for how long, and what is wrong.
 
 Every namespace is shown unless -n names one. Times left are by serve's clock,
-which never goes back. Activations that ended more than an hour ago are counted
+which never goes back; of a cluster, by the clock here. Activations that ended more than an hour ago are counted
 only; -o wide lists them.
 
-Exit code 0 says that serve answered, not that all is well: see READY.`
+Of a cluster, what is shown is what the controller has written into the objects,
+as far as you may see them.
+
+Exit code 0 says that there was an answer, not that all is well: see READY.` + backendLong
 
 func newStatusCommand() *cobra.Command {
 	o := &statusOptions{}
@@ -53,12 +56,12 @@ func (o *statusOptions) run(cmd *cobra.Command) error {
 			return usagef("--namespace %q: %s", o.namespace, labelForm)
 		}
 	}
-	c, err := o.dial()
+	c, err := o.open(cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	st, err := c.Status(cmd.Context())
+	st, err := c.Status(cmd.Context(), o.namespace)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func writeSummary(out io.Writer, st *control.Status, wide bool) error {
 	} else {
 		b.WriteString("NOT READY")
 	}
-	fmt.Fprintf(&b, "  breakglass %s, %s\n", clean(st.Version), localAndUTC(st.Now, st.Now.Local()))
+	fmt.Fprintf(&b, "  breakglass %s, %s\n", clean(cmp.Or(st.Version, "of an unknown version")), localAndUTC(st.Now, st.Now.Local()))
 	for _, n := range st.NotReady {
 		fmt.Fprintf(&b, "  %s\n", clean(n))
 	}
@@ -54,7 +54,7 @@ func writeSummary(out io.Writer, st *control.Status, wide bool) error {
 	for _, n := range st.Objects {
 		total += n
 	}
-	if total == 0 {
+	if total == 0 && st.Cluster == "" {
 		b.WriteString("  nothing is loaded: is there a manifest in the --config directory of serve?\n")
 	} else if wide {
 		var parts []string
@@ -301,15 +301,18 @@ func writePolicies(out io.Writer, st *control.Status, _ bool) error {
 }
 
 func issuerText(i control.IssuerStatus) string {
-	notes := []string{fmt.Sprintf("%d keys", i.Keys)}
-	if i.Keys == 1 {
-		notes[0] = "1 key"
+	var notes []string
+	if i.Keys >= 0 {
+		notes = append(notes, count(i.Keys, "key"))
 	}
 	if i.Offline {
 		notes = append(notes, "offline")
 	}
 	if i.Stale {
 		notes = append(notes, "stale")
+	}
+	if len(notes) == 0 {
+		return i.Name
 	}
 	return i.Name + " (" + strings.Join(notes, ", ") + ")"
 }

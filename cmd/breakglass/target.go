@@ -12,6 +12,7 @@ import (
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/client"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 )
 
@@ -103,10 +104,16 @@ func parseTargets(args []string, flag string) ([]target, string, error) {
 
 // namespaceOf looks up in which namespace the targets are, when nobody said: at
 // 3 a.m. the name of the route is what is on the wall.
-func namespaceOf(ctx context.Context, c *control.Client, targets []target) (string, error) {
-	st, err := c.Status(ctx)
+func namespaceOf(ctx context.Context, c client.Client, targets []target) (string, error) {
+	if namespace := c.Info().Namespace; namespace != "" {
+		return namespace, nil
+	}
+	st, err := c.Status(ctx, "")
 	if err != nil {
 		return "", err
+	}
+	if len(st.Routes) == 0 && len(st.Problems) > 0 && c.Info().Cluster {
+		return "", usagef("name the namespace of the routes with -n: they cannot be looked up, because %s: %s", st.Problems[0].Object, st.Problems[0].Message)
 	}
 	var common []string
 	for i, t := range targets {

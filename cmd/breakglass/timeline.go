@@ -14,7 +14,7 @@ import (
 )
 
 type timelineOptions struct {
-	connection
+	backend
 	since, output string
 }
 
@@ -26,7 +26,10 @@ func newTimelineCommand() *cobra.Command {
 		Long: `Show who did what, from the journal, the oldest first: who opened and closed
 what, what was refused, and every request that came to an emergency door.
 
-With -o json each line is one entry, as a JSON object with the recorded data.`,
+With -o json each line is one entry, as a JSON object with the recorded data.
+
+Of a cluster it shows what became of the Activations that are there. Requests, and
+what was deleted, are in the audit log of the gateway's pods: see breakglass audit.` + backendLong,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
@@ -46,7 +49,7 @@ func (o *timelineOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	c, err := o.dial()
+	c, err := o.open(cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

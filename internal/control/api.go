@@ -52,7 +52,10 @@ type RevokeRequest struct {
 
 // Status is what `breakglass status` tells.
 type Status struct {
+	// Version of what serves. Empty: it is not known.
 	Version string `json:"version"`
+	// Cluster that this is of. Empty: it is of a serve.
+	Cluster string `json:"cluster,omitempty"`
 	// Ready: everything that should be served can be served. NotReady says what
 	// cannot.
 	Ready    bool     `json:"ready"`
@@ -144,7 +147,7 @@ type PolicyStatus struct {
 // IssuerStatus is the key set of one issuer.
 type IssuerStatus struct {
 	Name string `json:"name"`
-	// Keys that can be used.
+	// Keys that can be used; less than 0: not known.
 	Keys    int    `json:"keys"`
 	Error   string `json:"error,omitempty"`
 	Offline bool   `json:"offline,omitempty"`

@@ -86,7 +86,7 @@ func (l *Engine) wantWithheld(t *testing.T, withheld bool, reason string) {
 		t.Errorf("what is open is closed: %v", closed)
 	}
 	waits := l.result.Statuses.Activations[types.NamespacedName{Namespace: "pay", Name: "later"}]
-	if got := condition(waits.Conditions, v1alpha1.ConditionLive).Reason; got != reason {
+	if got := control.Condition(waits.Conditions, v1alpha1.ConditionLive).Reason; got != reason {
 		t.Errorf("what is new waits because of %q, want %q: %+v", got, reason, waits)
 	}
 }

@@ -32,7 +32,7 @@ func openAndNotServed(v *view, now time.Time) []string {
 	var out []string
 	for _, key := range sorted(v.activations) {
 		s := v.activations[key].Status
-		live := condition(s.Conditions, v1alpha1.ConditionLive)
+		live := control.Condition(s.Conditions, v1alpha1.ConditionLive)
 		if s.Phase != v1alpha1.PhasePending || s.OpenedAt == nil || now.Sub(s.OpenedAt.Time) < openingTime || live.Reason == activation.ReasonAuditFailing || live.Reason == activation.ReasonAuditPending {
 			continue
 		}
