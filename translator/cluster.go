@@ -148,6 +148,12 @@ func (s *state) unreachable(a netip.Addr) string {
 	if s.in.Cluster == nil {
 		return ""
 	}
+	return Unreachable(a)
+}
+
+// Unreachable says why an address of a cluster is no backend of an emergency route,
+// "" if it may be one.
+func Unreachable(a netip.Addr) string {
 	switch a = a.Unmap(); {
 	case a.IsLoopback(), a.IsUnspecified():
 		return "is the Envoy's own host"

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 type exportOptions struct {
 	manifests
 	withoutSecrets bool
+	exportCluster
 }
 
 const exportLong = `Write the manifests that the running serve has in use (or with -c those of a
@@ -32,7 +34,15 @@ new, empty, or made by an earlier export.
 Activations are left out: what is open here must not open there, too. Secrets never
 cross the control socket; they are read again from the files that serve read them
 from, and written 0600. One that is not there as serve has it in use, because it was
-edited since or is broken, is an error. --without-secrets leaves Secrets out.`
+edited since or is broken, is an error. --without-secrets leaves Secrets out.
+
+With --from-cluster it writes what a serve on a jump host needs to be the way in
+while the API server of a cluster is down: emergency Gateways, the routes attached
+to them, what these reach, and public keys; with --watch it keeps DIR current until
+it is stopped. DIR is never replaced by what is not complete, not valid, or without
+any Gateway. Serve binds loopback unless --address says otherwise. Private keys of
+listeners are left out unless --with-private-keys says otherwise. What is not as in
+the cluster is told on standard error.`
 
 func newExportCommand() *cobra.Command {
 	o := &exportOptions{}
@@ -43,6 +53,7 @@ func newExportCommand() *cobra.Command {
 		Example: `  breakglass export /srv/breakglass-copy
   breakglass export /srv/breakglass-copy --without-secrets
   breakglass export /tmp/normal -c my-repo
+  breakglass export /srv/breakglass/cluster --from-cluster --watch --address 10.0.0.7
   breakglass serve --config /srv/breakglass-copy --data-dir /var/lib/breakglass`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -56,11 +67,19 @@ func newExportCommand() *cobra.Command {
 	f.StringVarP(&o.config, "config", "c", "", "directory, or file, of manifests to export (default: those that the running serve has in use)")
 	f.BoolVar(&o.withoutSecrets, "without-secrets", false, "leave Secrets out: certificates, and key sets that are in one")
 	o.connection.addFlags(cmd)
+	o.exportCluster.addFlags(cmd)
 	_ = cmd.MarkFlagDirname("config") // the flag is right above
 	return cmd
 }
 
 func (o *exportOptions) run(cmd *cobra.Command, dir string) error {
+	from, err := o.wanted(cmd)
+	if err != nil {
+		return err
+	}
+	if from {
+		return o.exportCluster.run(cmd, dir)
+	}
 	o.live = o.config == ""
 	if o.config != "" {
 		if err := exportApart(o.config, dir); err != nil {
@@ -90,11 +109,15 @@ func (o *exportOptions) run(cmd *cobra.Command, dir string) error {
 	if err != nil {
 		return err
 	}
+	return sayExported(cmd.ErrOrStderr(), dir, len(objects), changed, left)
+}
+
+func sayExported(errOut io.Writer, dir string, objects int, changed bool, left string) error {
 	state := "written"
 	if !changed {
 		state = "unchanged"
 	}
-	_, err = fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s, %s%s.\n", clean(filepath.Join(dir, export.Link)), count(len(objects), "object"), state, left)
+	_, err := fmt.Fprintf(errOut, "%s: %s, %s%s.\n", clean(filepath.Join(dir, export.Link)), count(objects, "object"), state, left)
 	return err
 }
 

@@ -96,15 +96,16 @@ func newScheme() *runtime.Scheme {
 // newMapper spares the round trips that would find out what is known.
 func newMapper() meta.RESTMapper {
 	m := meta.NewDefaultRESTMapper(nil)
+	gateway := schema.GroupVersion(gwv1.GroupVersion)
 	for _, k := range []struct {
 		group      schema.GroupVersion
 		kind, name string
 		scope      meta.RESTScope
 	}{
-		{gwv1.SchemeGroupVersion, "GatewayClass", "gatewayclasses", meta.RESTScopeRoot},
-		{gwv1.SchemeGroupVersion, "Gateway", "gateways", meta.RESTScopeNamespace},
-		{gwv1.SchemeGroupVersion, "HTTPRoute", "httproutes", meta.RESTScopeNamespace},
-		{gwv1.SchemeGroupVersion, "ReferenceGrant", "referencegrants", meta.RESTScopeNamespace},
+		{gateway, "GatewayClass", "gatewayclasses", meta.RESTScopeRoot},
+		{gateway, "Gateway", "gateways", meta.RESTScopeNamespace},
+		{gateway, "HTTPRoute", "httproutes", meta.RESTScopeNamespace},
+		{gateway, "ReferenceGrant", "referencegrants", meta.RESTScopeNamespace},
 		{v1alpha1.GroupVersion, "EmergencyPolicy", "emergencypolicies", meta.RESTScopeRoot},
 		{v1alpha1.GroupVersion, "Activation", "activations", meta.RESTScopeNamespace},
 		{corev1.SchemeGroupVersion, "Namespace", "namespaces", meta.RESTScopeRoot},

@@ -3,11 +3,12 @@ package client
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 )
@@ -39,24 +40,30 @@ func (c *Cluster) explain(err error, what, namespace, role string) error {
 			remedy = fmt.Sprintf("name a namespace with -n, or ask for a ClusterRoleBinding to the ClusterRole %s", role)
 		}
 		return control.Errorf(control.Forbidden, "you may not %s %s: %s (%s)", what, in, remedy, message)
-	case apierrors.IsAlreadyExists(err):
+	case apierrors.IsAlreadyExists(err) && details != nil:
 		return control.Errorf(control.Refused, "the name %s/%s is spent: an Activation of that name exists; choose another with --name", namespace, details.Name)
-	case apierrors.IsNotFound(err) && details != nil && details.Kind == "namespaces":
-		return control.Errorf(control.NotFound, "there is no namespace %q", details.Name)
-	case apierrors.IsNotFound(err) && details != nil && details.Name != "":
-		return control.Errorf(control.NotFound, "there is no Activation %s/%s", namespace, details.Name)
-	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
-		return control.Errorf(control.NotFound, "the cluster %s has no Breakglass Gateway, or only a part of it: install its Helm chart and the Gateway API, or name another --context", c.info.Where)
+	case apierrors.IsNotFound(err):
+		return c.notFound(details, namespace)
 	case apierrors.IsInvalid(err) && details != nil && len(details.Causes) > 0:
 		var lines []string
 		for _, cause := range details.Causes {
 			lines = append(lines, strings.TrimPrefix(cause.Field+": "+cause.Message, ": "))
 		}
 		return control.InvalidError("the Activation is not valid", lines...)
-	case apierrors.IsServiceUnavailable(err), apierrors.IsTooManyRequests(err), apierrors.IsTimeout(err), apierrors.IsServerTimeout(err), apierrors.IsInternalError(err):
+	case status.Status().Code == http.StatusTooManyRequests || status.Status().Code >= http.StatusInternalServerError:
 		return control.Errorf(control.Unavailable, "the API server %s cannot do it now: %s", c.info.Where, message)
 	}
 	return control.Errorf(control.Internal, "the API server %s: %s", c.info.Where, message)
+}
+
+func (c *Cluster) notFound(details *metav1.StatusDetails, namespace string) error {
+	switch {
+	case details != nil && details.Kind == "namespaces":
+		return control.Errorf(control.NotFound, "there is no namespace %q", details.Name)
+	case details != nil && details.Name != "":
+		return control.Errorf(control.NotFound, "there is no Activation %s/%s", namespace, details.Name)
+	}
+	return control.Errorf(control.NotFound, "the cluster %s has no Breakglass Gateway, or only a part of it: install its Helm chart and the Gateway API, or name another --context", c.info.Where)
 }
 
 // unreachable is an error of the way to the API server, or of the way to who one is.

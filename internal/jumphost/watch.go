@@ -1,0 +1,119 @@
+package jumphost
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const (
+	// quiet is how long nothing must change before what there is is written: what
+	// belongs together rarely comes at once. busy is how long that may take.
+	quiet, busy = time.Second, 10 * time.Second
+	// again is how often all is looked at anew: key sets are not watched.
+	again = time.Minute
+)
+
+// Watch calls write with an export at once and after changes, until ctx ends. What
+// could not be made or written is told, and tried again.
+func Watch(ctx context.Context, cfg *rest.Config, scheme *runtime.Scheme, mapper meta.RESTMapper, direct client.Reader, o Options, write func(*Export) error, failed func(error)) error {
+	c, err := cache.New(cfg, cache.Options{Scheme: scheme, Mapper: mapper, ReaderFailOnMissingInformer: true, DefaultTransform: dropManagedFields})
+	if err != nil {
+		return err
+	}
+	changed := make(chan struct{}, 1)
+	of, read, err := informers(ctx, c, direct, func(any) {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return err
+	}
+	go func() { _ = c.Start(ctx) }() // it ends with ctx
+	if !toolscache.WaitForCacheSync(ctx.Done(), read...) {
+		return ctx.Err()
+	}
+	tick := time.NewTicker(again)
+	defer tick.Stop()
+	for {
+		all, err := readAll(ctx, c, of)
+		var e *Export
+		if err == nil {
+			e, err = pick(ctx, all, direct, o)
+		}
+		if err == nil {
+			err = write(e)
+		}
+		retry := make(<-chan time.Time)
+		if err != nil && ctx.Err() == nil {
+			failed(err)
+			retry = time.After(busy)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-retry:
+		case <-tick.C:
+		case <-changed:
+			settle(ctx, changed)
+		}
+	}
+}
+
+// informers of all kinds, which read nothing yet. An optional kind that the API
+// server does not have is left out: it would never be read.
+func informers(ctx context.Context, c cache.Cache, direct client.Reader, changed func(any)) (of []kind, read []toolscache.InformerSynced, err error) {
+	for _, k := range kinds() {
+		if err := direct.List(ctx, k.list(), client.Limit(1)); err != nil {
+			if k.optional && absent(err) {
+				continue
+			}
+			return nil, nil, fmt.Errorf("list %T: %w", k.obj, err)
+		}
+		informer, err := c.GetInformer(ctx, k.obj, cache.BlockUntilSynced(false))
+		if err != nil {
+			return nil, nil, err
+		}
+		handled, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+			AddFunc: changed, UpdateFunc: func(_, o any) { changed(o) }, DeleteFunc: changed,
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		of, read = append(of, k), append(read, handled.HasSynced)
+	}
+	return of, read, nil
+}
+
+// settle waits until nothing has changed for a while.
+func settle(ctx context.Context, changed <-chan struct{}) {
+	limit := time.After(busy)
+	for {
+		select {
+		case <-changed:
+		case <-time.After(quiet):
+			return
+		case <-limit:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func dropManagedFields(o any) (any, error) {
+	if obj, ok := o.(metav1.Object); ok {
+		obj.SetManagedFields(nil)
+	}
+	return o, nil
+}
