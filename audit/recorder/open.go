@@ -15,7 +15,7 @@ func OpenLog(dir string, o merkle.Options) Opener {
 		if err != nil {
 			return nil, nil, err
 		}
-		recent, err := recentEntries(dir, o.Now())
+		recent, err := recentEntries(dir, ledger.Size(), o.Now())
 		if err != nil {
 			return nil, nil, errors.Join(err, ledger.Close())
 		}
@@ -24,14 +24,18 @@ func OpenLog(dir string, o merkle.Options) Opener {
 }
 
 // recentEntries are those that a row of the gRPC access log may still name: such
-// rows do not survive this process, so only those of the last moment can come.
-func recentEntries(dir string, now time.Time) ([]merkle.Entry, error) {
-	const recent, most = 30 * time.Second, 200_000
+// rows do not survive this process, and Envoy keeps one for a tenth of a second, so
+// only those of the last moment can come. Of a flood most are not read at all: a
+// start waits for this. size is that of the log.
+func recentEntries(dir string, size uint64, now time.Time) ([]merkle.Entry, error) {
+	const recent, most = 30 * time.Second, 50_000
+	filter := merkle.Filter{Since: now.Add(-recent)}
+	if size > most {
+		filter.From = size - most
+	}
 	var out []merkle.Entry
-	err := merkle.Read(context.Background(), dir, merkle.Filter{Since: now.Add(-recent)}, func(e merkle.Entry) error {
-		if out = append(out, e); len(out) > most {
-			out = out[most/2:]
-		}
+	err := merkle.Read(context.Background(), dir, filter, func(e merkle.Entry) error {
+		out = append(out, e)
 		return nil
 	})
 	return out, err

@@ -111,6 +111,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		a.tellEnds() // of an Envoy that ended a moment before us
 	}()
 	defer a.shut()
+	a.awaitLog(ctx)
+	a.look(ctx) // the first report says how it is
 	if err := a.listen(); err != nil {
 		return err
 	}
@@ -119,6 +121,24 @@ func Run(ctx context.Context, o Options) (err error) {
 		return cause
 	}
 	return nil
+}
+
+// awaitLog waits until the log is open, or is known to be failing. Until then Envoy
+// is left with what it has, and what it logs waits in the spool: to report that
+// entries cannot be kept would close, at each start, what is open.
+func (a *agent) awaitLog(ctx context.Context) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, opening := a.recorder.State(); !opening {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // shut ends what was begun by listen.

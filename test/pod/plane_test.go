@@ -184,3 +184,17 @@ func (p *plane) told() map[string]any {
 	}
 	return nil
 }
+
+// failures that were reported.
+func (p *plane) failures() (out []any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.streams {
+		for _, r := range s.reports {
+			if r["failing"] != "" {
+				out = append(out, r["failing"])
+			}
+		}
+	}
+	return out
+}

@@ -77,6 +77,7 @@ var _ = Describe("A pod", func() {
 			p.startAgent()
 		}
 		p.awaitReady()
+		Expect(p.plane.failures()).To(BeEmpty(), "an agent that starts closes nothing")
 		answers := load.Stop()
 		onlyOK(answers)
 		Expect(len(answers)).To(BeNumerically(">", 500))
