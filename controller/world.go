@@ -38,7 +38,7 @@ func (c *controller) Requester(set *source.Set, key types.NamespacedName) string
 func (c *controller) Amend(in *translator.Input) {
 	in.FirstStart = false // the status of an Activation says what it did before
 	in.Cluster = &translator.Cluster{
-		Cluster:           activation.Cluster{Follow: !c.leader.is.Load(), Refusing: c.refusing(), Distrusted: map[types.NamespacedName]string{}},
+		Cluster:           activation.Cluster{Follow: !c.leader.is.Load(), Restored: !c.connected.Load(), Refusing: c.refusing(), Distrusted: map[types.NamespacedName]string{}},
 		GatewayNamespaces: c.gatewayNamespaces, SecretNamespaces: c.secretNamespaces,
 		Addresses: c.addresses(), Peers: c.peers.all(),
 	}

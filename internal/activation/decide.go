@@ -50,6 +50,9 @@ type Input struct {
 type Cluster struct {
 	// Follow: another replica decides what opens. This one opens what it has opened.
 	Follow bool
+	// Restored: the objects are those of some time before, because nobody can be asked
+	// now. One that is not among them may be there all the same.
+	Restored bool
 	// Refusing says, for people, why this replica opens nothing now. "": it does.
 	Refusing string
 	// Distrusted are the Activations of which it is not sure who made them or
@@ -217,7 +220,10 @@ func (p *Plan) leaves(r Record) bool {
 // if anything, is another one.
 func (p *Plan) gone(r Record) bool {
 	obj := p.in.Objects[r.Key()]
-	return obj == nil || r.UID != "" && obj.UID != r.UID
+	if obj == nil {
+		return p.in.Cluster == nil || !p.in.Cluster.Restored
+	}
+	return r.UID != "" && obj.UID != r.UID
 }
 
 // finish ends an activation for good.

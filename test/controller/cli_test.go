@@ -165,11 +165,11 @@ var _ = Describe("The command line on a cluster", Ordered, func() {
 		a = c.cli(carol, "revoke", "payments/cli-1")
 		Expect(a.code).To(BeZero(), a.errOut)
 		Expect(a.out).To(HavePrefix("Revoked: payments/cli-1  route db, role db, "))
-		Expect(c.get("cli-1").Spec.RevokedBy).To(Equal("carol"))
+		Expect(c.activation("cli-1").Spec.RevokedBy).To(Equal("carol"))
 		Expect(get()).To(Equal(200)) // cli-2 is still open
 		a = c.cli(carol, "revoke", "payments/cli-2", "payments/nothing")
 		Expect(a.errOut).To(ContainSubstring("there is no Activation payments/nothing"))
-		Expect(c.get("cli-2").Spec.Revoked).To(BeFalse())
+		Expect(c.activation("cli-2").Spec.Revoked).To(BeFalse())
 		a = c.cli(carol, "revoke", "--all", "-n", tenants, "--reason", "over")
 		Expect(a.code).To(BeZero(), a.errOut)
 		Expect(a.errOut).To(ContainSubstring("Warning: a cluster keeps no reason of a revocation"))

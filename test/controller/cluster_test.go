@@ -62,7 +62,7 @@ func newCluster() *cluster {
 	}
 	crds, err := filepath.Glob("../../api/crds/gateway.networking.k8s.io_*.yaml")
 	Expect(err).NotTo(HaveOccurred())
-	c := &cluster{dir: GinkgoT().TempDir(), issuer: testbed.NewIssuer("sso"), backend: startBackend(), port: testbed.FreePort()}
+	c := &cluster{dir: GinkgoT().TempDir(), issuer: testbed.NewIssuer("sso"), backend: startBackend(), port: 8080}
 	c.env = &envtest.Environment{CRDInstallOptions: envtest.CRDInstallOptions{Paths: crds}, ControlPlaneStartTimeout: time.Minute, ControlPlaneStopTimeout: time.Minute}
 	c.env.ControlPlane.GetAPIServer().Configure().Set("advertise-address", podIP) // there is no route to find one by
 	_, err = c.env.Start()

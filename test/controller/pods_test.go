@@ -36,12 +36,18 @@ type replica struct {
 // controller starts a replica. Its data directory outlives it.
 func (c *cluster) controller(name string) *replica {
 	GinkgoHelper()
+	return c.controllerBehind(name, c.serviceAccount("breakglass-controller"))
+}
+
+// controllerBehind starts one that reaches the API server by a kubeconfig.
+func (c *cluster) controllerBehind(name, kubeconfig string) *replica {
+	GinkgoHelper()
 	r := &replica{c: c, name: name, dir: c.file(name), xds: testbed.FreePort(), metrics: testbed.FreePort()}
 	var config corev1.ConfigMap
 	Expect(c.admin.Get(context.Background(), types.NamespacedName{Namespace: release, Name: "breakglass-controller"}, &config)).To(Succeed())
 	Expect(os.WriteFile(c.file("controller.yaml"), []byte(config.Data["controller.yaml"]), 0o600)).To(Succeed())
 	r.args = []string{
-		"controller", "--config", c.file("controller.yaml"), "--kubeconfig", c.serviceAccount("breakglass-controller"), "--namespace", release,
+		"controller", "--config", c.file("controller.yaml"), "--kubeconfig", kubeconfig, "--namespace", release,
 		"--data-dir", r.dir, "--xds-address", fmt.Sprintf("%s:%d", podIP, r.xds), "--metrics-address", fmt.Sprintf("127.0.0.1:%d", r.metrics),
 	}
 	r.restart()
