@@ -128,8 +128,12 @@ func newWatch(seen func(source.ObjectKey, client.Object)) *watch {
 	return &watch{updates: make(chan *source.Set), seen: seen, picker: newPicker(), wake: make(chan struct{}, 1)}
 }
 
-// run watches kinds until ctx ends, and publishes what it finds.
+// run begins to watch kinds, until ctx ends, and returns when all were read. It may be
+// called again after that.
 func (w *watch) run(ctx context.Context, c cache.Cache, kinds []client.Object) error {
+	w.mu.Lock()
+	w.picker.relist()
+	w.mu.Unlock()
 	var read []toolscache.InformerSynced
 	for _, k := range kinds {
 		informer, err := c.GetInformer(ctx, k, cache.BlockUntilSynced(false))
@@ -150,6 +154,7 @@ func (w *watch) run(ctx context.Context, c cache.Cache, kinds []client.Object) e
 		return errors.Join(ctx.Err(), errors.New("not all kinds could be read"))
 	}
 	w.mu.Lock()
+	w.picker.listed()
 	w.synced = true
 	w.mu.Unlock()
 	w.poke()

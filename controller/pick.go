@@ -3,6 +3,7 @@ package controller
 import (
 	"maps"
 	"reflect"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -27,6 +28,9 @@ type picker struct {
 	// changes since the last take.
 	changes map[source.ObjectKey]runtime.Object
 	set     *source.Set
+	// doubted are the objects of before a new list that has not named them yet. Nil:
+	// no list is under way.
+	doubted map[source.ObjectKey]bool
 }
 
 func newPicker() *picker {
@@ -42,6 +46,7 @@ var onlyIfNamed = map[string]bool{"Service": true, "EndpointSlice": true, "Secre
 
 // put takes in an object as it is now, nil if it is gone.
 func (p *picker) put(key source.ObjectKey, obj client.Object) {
+	delete(p.doubted, key)
 	if obj != nil && obj.GetDeletionTimestamp() != nil && key.Kind != "Namespace" {
 		obj = nil // a finalizer of somebody else keeps no door open
 	}
@@ -60,6 +65,22 @@ func (p *picker) put(key source.ObjectKey, obj client.Object) {
 	if p.concerns(key, obj) {
 		p.change(key, obj)
 	}
+}
+
+// relist begins a new list of everything. What it does not name by its end, listed, is
+// gone.
+func (p *picker) relist() {
+	p.doubted = make(map[source.ObjectKey]bool, len(p.all))
+	for key := range p.all {
+		p.doubted[key] = true
+	}
+}
+
+func (p *picker) listed() {
+	for _, key := range slices.Collect(maps.Keys(p.doubted)) {
+		p.put(key, nil)
+	}
+	p.doubted = nil
 }
 
 func (p *picker) concerns(key source.ObjectKey, obj client.Object) bool {
@@ -110,14 +131,14 @@ func (p *picker) refer(key source.ObjectKey, now []source.ObjectKey) {
 // move lets in or out the objects of these names. EndpointSlices are found by going
 // through all of them: a route rarely names another Service.
 func (p *picker) move(names map[source.ObjectKey]bool) {
-	slices := false
+	services := false
 	for name := range names {
-		slices = slices || name.Kind == "Service"
+		services = services || name.Kind == "Service"
 		if obj := p.all[name]; obj != nil {
 			p.let(name, obj)
 		}
 	}
-	if !slices {
+	if !services {
 		return
 	}
 	for key, obj := range p.all {

@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
@@ -74,7 +76,8 @@ type controller struct {
 	trust                               *trust
 	skew                                *skew
 	leader                              *leader
-	status                              *statuses
+	status                              atomic.Pointer[statuses]
+	events                              events.EventRecorder // nil: nothing is written yet
 	fleets                              *fleets
 	authority                           *authority
 	keep                                *keep
@@ -125,11 +128,10 @@ func newController(o Options, e *engine.Engine) *controller {
 		c.secretNamespaces[ns] = true
 	}
 	now := e.Clock().Now
-	c.leader = &leader{log: o.Log, changed: func() { e.Poke(); c.status.poke(); c.fleets.poke() }}
+	c.leader = &leader{log: o.Log, changed: func() { e.Poke(); c.status.Load().poke(); c.fleets.poke() }}
 	leads := c.leader.is.Load
 	c.skew = &skew{now: time.Now, changed: e.Poke}
 	c.trust = newTrust(time.Now, e.Poke)
-	c.status = newStatuses(o.Log, leads, c.last.Load)
 	c.authority = newAuthority(o, now, leads)
 	c.authority.changed = func() { c.fleets.poke() }
 	c.fleets = &fleets{
@@ -139,7 +141,7 @@ func newController(o Options, e *engine.Engine) *controller {
 	c.keep = newKeep(o, c.last.Load)
 	c.peers = newPeers(o, c.last.Load, c.envoys, e.Poke)
 	c.watch = newWatch(func(key source.ObjectKey, obj client.Object) {
-		c.status.seen(key, obj)
+		c.status.Load().seen(key, obj)
 		c.fleets.seen(key, obj)
 	})
 	c.xds = xds.New(xds.Options{Now: now, Log: o.Log, Identify: identify, Reports: true, OnChange: func(string) { e.Poke() }})
@@ -201,9 +203,11 @@ func (c *controller) connect(ctx context.Context) {
 		}
 	})
 	defer restore.Stop()
-	for wait := 200 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
+	for wait := 200 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 2*time.Second) {
 		if err := c.follow(ctx); err != nil && ctx.Err() == nil {
 			c.log.Error("cannot read the cluster; trying again", "error", err)
+		} else {
+			wait = 100 * time.Millisecond
 		}
 		select {
 		case <-ctx.Done():
@@ -229,7 +233,9 @@ func (c *controller) restore(ctx context.Context) error {
 	return nil
 }
 
-// follow reads the cluster and returns when ctx ends, or when that cannot begin.
+// follow reads the cluster, and returns when ctx ends, when that cannot begin, or when
+// the API server was away: client-go would come back to it as late as half a minute
+// after it has come back, and what was revoked meanwhile would be open so long.
 func (c *controller) follow(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
@@ -254,15 +260,7 @@ func (c *controller) follow(parent context.Context) error {
 	if err != nil {
 		return err
 	}
-	direct, err := client.New(cfg, client.Options{Scheme: scheme, Mapper: mapper, HTTPClient: http})
-	if err != nil {
-		return err
-	}
 	cached, err := client.New(cfg, client.Options{Scheme: scheme, Mapper: mapper, HTTPClient: http, Cache: &client.CacheOptions{Reader: objects}})
-	if err != nil {
-		return err
-	}
-	clients, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return err
 	}
@@ -272,10 +270,7 @@ func (c *controller) follow(parent context.Context) error {
 		}
 		cancel()
 	}()
-	if err := c.trust.follow(ctx, objects); err != nil {
-		return err
-	}
-	if err := c.peers.follow(ctx, objects); err != nil {
+	if err := errors.Join(c.trust.follow(ctx, objects), c.peers.follow(ctx, objects)); err != nil {
 		return err
 	}
 	if err := c.watch.run(ctx, objects, kinds); err != nil {
@@ -283,24 +278,82 @@ func (c *controller) follow(parent context.Context) error {
 	}
 	c.connected.Store(true)
 	c.log.Info("the cluster is read")
-	c.write(ctx, cached, direct, clients)
-	<-ctx.Done()
-	return nil
+	if err := c.write(parent, cfg, mapper); err != nil {
+		return err
+	}
+	status := newStatuses(c.log, c.leader.is.Load, c.last.Load, cached, c.events)
+	c.status.Store(status)
+	go status.run(ctx)
+	status.poke()
+	c.engine.Poke()
+	return c.watchAway(ctx, cfg)
 }
 
-// write starts what writes to the API server.
-func (c *controller) write(ctx context.Context, cached, direct client.Client, clients kubernetes.Interface) {
+// write starts, once, what writes to the API server and needs no watch.
+func (c *controller) write(ctx context.Context, cfg *rest.Config, mapper meta.RESTMapper) error {
+	if c.events != nil {
+		return nil
+	}
+	direct, err := client.New(cfg, client.Options{Scheme: newScheme(), Mapper: mapper})
+	if err != nil {
+		return err
+	}
+	clients, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return err
+	}
 	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: clients.EventsV1()})
-	_ = broadcaster.StartRecordingToSinkWithContext(ctx)
+	if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {
+		return err
+	}
 	go func() { <-ctx.Done(); broadcaster.Shutdown() }()
-	c.status.client = cached
-	c.status.events = broadcaster.NewRecorder(cached.Scheme(), fieldOwner)
-	c.authority.client, c.fleets.client, c.fleets.scheme = direct, direct, direct.Scheme()
-	c.peers.client = direct
+	c.events = broadcaster.NewRecorder(direct.Scheme(), fieldOwner)
+	c.authority.client, c.fleets.client, c.fleets.scheme, c.peers.client = direct, direct, direct.Scheme(), direct
 	go c.leader.run(ctx, clients, c.opts.Namespace, c.opts.identity())
 	go c.peers.run(ctx)
 	go c.authority.run(ctx)
-	go c.status.run(ctx)
 	go c.fleets.run(ctx)
-	c.engine.Poke()
+	return nil
+}
+
+// askEvery is how often the API server is asked whether it is there.
+const askEvery = time.Second
+
+// watchAway returns when the API server is back after it was away, or ctx ends. It asks
+// on connections of its own: an old one may take long to be known as dead.
+func (c *controller) watchAway(ctx context.Context, cfg *rest.Config) error {
+	away := time.Time{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(askEvery):
+		}
+		err := ask(ctx, cfg)
+		switch {
+		case err != nil && away.IsZero() && ctx.Err() == nil:
+			away = time.Now()
+			c.log.Warn("the API server does not answer: what is open goes on, and ends on time", "error", err)
+		case err == nil && !away.IsZero():
+			c.log.Info("the API server is back: reading the cluster anew", "after", time.Since(away).Round(time.Second).String())
+			return nil
+		}
+	}
+}
+
+func ask(ctx context.Context, cfg *rest.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, askEvery)
+	defer cancel()
+	own := rest.CopyConfig(cfg)
+	own.Dial = new(net.Dialer).DialContext // which makes it another transport than the watches have
+	http, err := rest.HTTPClientFor(own)
+	if err != nil {
+		return err
+	}
+	defer http.CloseIdleConnections()
+	d, err := discovery.NewDiscoveryClientForConfigAndClient(own, http)
+	if err != nil {
+		return err
+	}
+	return d.RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 }

@@ -38,14 +38,17 @@ type statuses struct {
 	told *outcome // whose differences are in the queue
 }
 
-func newStatuses(log *slog.Logger, leads func() bool, last func() *outcome) *statuses {
+func newStatuses(log *slog.Logger, leads func() bool, last func() *outcome, c client.Client, e events.EventRecorder) *statuses {
 	queue := func() workqueue.TypedRateLimitingInterface[source.ObjectKey] {
 		return workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[source.ObjectKey](5*time.Millisecond, 30*time.Second))
 	}
-	return &statuses{log: log, leads: leads, last: last, wake: make(chan struct{}, 1), urgent: queue(), queue: queue()}
+	return &statuses{client: c, events: e, log: log, leads: leads, last: last, wake: make(chan struct{}, 1), urgent: queue(), queue: queue()}
 }
 
 func (s *statuses) poke() {
+	if s == nil {
+		return // nothing can be written yet
+	}
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -133,7 +136,7 @@ func sameStatus(a, b gwv1.HTTPRouteStatus) bool {
 
 // seen looks at an object that somebody changed.
 func (s *statuses) seen(key source.ObjectKey, obj client.Object) {
-	if obj == nil || !s.leads() {
+	if s == nil || obj == nil || !s.leads() {
 		return
 	}
 	switch key.Kind {

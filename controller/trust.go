@@ -24,7 +24,6 @@ type trust struct {
 	now     func() time.Time
 
 	mu     sync.Mutex
-	found  admission.Objects
 	report admission.Report
 	known  bool
 	// since is when a change of the policies was seen here last.
@@ -38,6 +37,19 @@ func newTrust(now func() time.Time, changed func()) *trust {
 // follow watches the policies. An API server that does not have the kinds has no
 // policies.
 func (t *trust) follow(ctx context.Context, c cache.Cache) error {
+	// What was found before counts until everything is read anew.
+	next, current := &admission.Objects{}, false
+	take := func(o any, gone bool) {
+		t.mu.Lock()
+		put(next, o, gone)
+		if !current {
+			t.mu.Unlock()
+			return
+		}
+		t.judge(*next)
+		t.mu.Unlock()
+		t.changed()
+	}
 	var read []toolscache.InformerSynced
 	for _, k := range admissionKinds {
 		informer, err := c.GetInformer(ctx, k, cache.BlockUntilSynced(false))
@@ -48,9 +60,9 @@ func (t *trust) follow(ctx context.Context, c cache.Cache) error {
 			return fmt.Errorf("watch %T: %w", k, err)
 		}
 		handled, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-			AddFunc:    func(o any) { t.put(o, false) },
-			UpdateFunc: func(_, o any) { t.put(o, false) },
-			DeleteFunc: func(o any) { t.put(o, true) },
+			AddFunc:    func(o any) { take(o, false) },
+			UpdateFunc: func(_, o any) { take(o, false) },
+			DeleteFunc: func(o any) { take(o, true) },
 		})
 		if err != nil {
 			return fmt.Errorf("watch %T: %w", k, err)
@@ -61,33 +73,37 @@ func (t *trust) follow(ctx context.Context, c cache.Cache) error {
 		return fmt.Errorf("the admission policies could not be read: %w", ctx.Err())
 	}
 	t.mu.Lock()
+	current = true
+	t.judge(*next)
 	t.known = true
 	t.mu.Unlock()
+	t.changed()
 	return nil
 }
 
-func (t *trust) put(o any, gone bool) {
+// judge takes the policies as they are now.
+func (t *trust) judge(found admission.Objects) {
+	was := t.report.Revision
+	t.report = admission.Check(found)
+	if t.known && was != t.report.Revision {
+		t.since = t.now()
+	}
+}
+
+func put(into *admission.Objects, o any, gone bool) {
 	if d, is := o.(toolscache.DeletedFinalStateUnknown); is {
 		o = d.Obj
 	}
-	t.mu.Lock()
 	switch p := o.(type) {
 	case *admissionv1.MutatingAdmissionPolicy:
-		t.found.Mutating = unless(gone, p)
+		into.Mutating = unless(gone, p)
 	case *admissionv1.MutatingAdmissionPolicyBinding:
-		t.found.MutatingBinding = unless(gone, p)
+		into.MutatingBinding = unless(gone, p)
 	case *admissionv1.ValidatingAdmissionPolicy:
-		t.found.Validating = unless(gone, p)
+		into.Validating = unless(gone, p)
 	case *admissionv1.ValidatingAdmissionPolicyBinding:
-		t.found.ValidatingBinding = unless(gone, p)
+		into.ValidatingBinding = unless(gone, p)
 	}
-	was := t.report
-	t.report = admission.Check(t.found)
-	if t.known && was.Revision != t.report.Revision {
-		t.since = t.now()
-	}
-	t.mu.Unlock()
-	t.changed()
 }
 
 func unless[T any](gone bool, p *T) *T {

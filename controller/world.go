@@ -92,7 +92,7 @@ func (c *controller) Apply(_ context.Context, set *source.Set, r *translator.Res
 		}
 	}
 	c.last.Store(&outcome{set, r})
-	c.status.poke()
+	c.status.Load().poke()
 	c.peers.poke()
 	c.fleets.poke()
 	c.keep.poke()
