@@ -11,6 +11,7 @@ import (
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 )
 
@@ -24,6 +25,9 @@ func (o *outcome) apply(key source.ObjectKey, obj client.Object) bool {
 		is, ours := st.Activations[name]
 		if r, known := o.result.Records[name]; !ours || known && r.UID != "" && r.UID != obj.UID && !r.Removed {
 			return false // what is known is of another one of this name
+		}
+		if older(is, obj.Status) {
+			return false
 		}
 		is.Conditions = merge(obj.Status.Conditions, is.Conditions)
 		obj.Status = is
@@ -52,6 +56,29 @@ func (o *outcome) apply(key source.ObjectKey, obj client.Object) bool {
 		obj.Status.Parents = applyParents(obj.Status.Parents, st.HTTPRoutes[name].Parents)
 	}
 	return !equality.Semantic.DeepEqual(was, obj)
+}
+
+// older reports whether is was made before the loop has seen there, which another
+// replica wrote when it led: it would take an ending back, or the memory of an
+// opening. What it is made of next will have taken that over.
+func older(is, there v1alpha1.ActivationStatus) bool {
+	switch {
+	case is.Phase.Final():
+		return false
+	case there.Phase.Final(), there.Deadline != nil && is.Deadline.After(there.Deadline.Time):
+		return true
+	}
+	for _, was := range there.Targets {
+		o := was.Opening
+		if o == nil {
+			continue
+		}
+		i := slices.IndexFunc(is.Targets, func(t v1alpha1.TargetStatus) bool { return activation.TargetKey(t.TargetReference) == activation.TargetKey(was.TargetReference) })
+		if i < 0 || is.Targets[i].Opening == nil || o.EndedAt != nil && is.Targets[i].Opening.EndedAt == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // current reports whether o was made of this generation of an object: if not, a
@@ -86,8 +113,8 @@ func applyParents(old, is []gwv1.RouteParentStatus) []gwv1.RouteParentStatus {
 			out = append(out, p)
 			continue
 		}
-		i := slices.IndexFunc(is, func(n gwv1.RouteParentStatus) bool { return equality.Semantic.DeepEqual(n.ParentRef, p.ParentRef) })
-		if i < 0 || placed[i] {
+		i := unplaced(is, placed, p.ParentRef)
+		if i < 0 {
 			continue
 		}
 		placed[i] = true
@@ -102,6 +129,17 @@ func applyParents(old, is []gwv1.RouteParentStatus) []gwv1.RouteParentStatus {
 		}
 	}
 	return out
+}
+
+// unplaced finds the first in is of a parentRef that has no place yet: a route may
+// name a parent twice. -1: none.
+func unplaced(is []gwv1.RouteParentStatus, placed []bool, ref gwv1.ParentReference) int {
+	for i, n := range is {
+		if !placed[i] && equality.Semantic.DeepEqual(n.ParentRef, ref) {
+			return i
+		}
+	}
+	return -1
 }
 
 // merge puts our conditions among those that are there: of other types none is

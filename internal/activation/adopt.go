@@ -17,9 +17,9 @@ func (p *Plan) adopt() {
 	if p.in.Cluster == nil {
 		return
 	}
-	for key, obj := range p.in.Objects {
+	for _, key := range p.ordering {
 		if r := p.records[key]; !r.Final() && !p.gone(r) {
-			p.adoptOne(r, obj)
+			p.adoptOne(r, p.in.Objects[key])
 		}
 	}
 }
@@ -33,16 +33,45 @@ func (p *Plan) adoptOne(r Record, obj *v1alpha1.Activation) {
 			p.fact(Shortened, r)
 		}
 	}
-	if opened := r.take(s.Targets); opened.Targets != nil {
-		r = opened
-		if s.LiveAt != nil && r.LiveAt.IsZero() {
-			r.LiveAt = s.LiveAt.Time
-		}
+	if taken := r.take(s.Targets, p.held() == nil); taken.Targets != nil {
+		r = taken
 		p.fact(Opened, r)
 	}
+	if s.LiveAt != nil && r.LiveAt.IsZero() && len(r.Targets) > 0 {
+		r.LiveAt = s.LiveAt.Time
+		p.fact(Live, r)
+	}
 	if s.Phase.Final() {
+		if s.EndedAt != nil {
+			r.EndedAt = s.EndedAt.Time
+		}
 		p.finish(r, ends[s.Phase], s.Phase, why(s).Reason, why(s).Message)
 	}
+}
+
+// held says why this replica takes over no opening now, nil if it does: the clock
+// by which it would close may be wrong, or it could not be recorded. Endings it takes
+// over whatever is wrong.
+func (p *Plan) held() *Blocked {
+	if c := p.in.Cluster; c.Refusing != "" {
+		return &Blocked{ReasonNotOpening, c.Refusing}
+	}
+	return p.unrecordable()
+}
+
+// opened is the opening of a target that the status tells of, nil for none. It is
+// told on, and nothing is opened in its place, also by who may not take it over now.
+func (p *Plan) opened(r Record, t v1alpha1.TargetReference) *v1alpha1.Opening {
+	obj := p.in.Objects[r.Key()]
+	if p.in.Cluster == nil || obj == nil || p.gone(r) {
+		return nil
+	}
+	for _, s := range obj.Status.Targets {
+		if TargetKey(s.TargetReference) == TargetKey(t) {
+			return s.Opening
+		}
+	}
+	return nil
 }
 
 // ends are the events by which an activation gets into its last phase.
@@ -57,9 +86,9 @@ func why(s *v1alpha1.ActivationStatus) metav1.Condition {
 	return s.Conditions[i]
 }
 
-// take returns r with the openings and endings in targets that r lacks. Without
-// any its Targets are nil.
-func (r Record) take(targets []v1alpha1.TargetStatus) Record {
+// take returns r with the openings and endings in targets that r lacks, the
+// openings only if opens. Without any its Targets are nil.
+func (r Record) take(targets []v1alpha1.TargetStatus, opens bool) Record {
 	out, news := r.clone(), false
 	for _, t := range targets {
 		o := t.Opening
@@ -68,6 +97,9 @@ func (r Record) take(targets []v1alpha1.TargetStatus) Record {
 		}
 		k := TargetKey(t.TargetReference)
 		have, known := out.Targets[k]
+		if !known && !opens {
+			continue
+		}
 		if !known {
 			have = Target{Route: r.Namespace + "/" + t.Name, Digest: o.Digest, OpenedAt: o.At.Time, Openings: map[string]string{}}
 			for _, l := range o.Leases {
@@ -89,17 +121,18 @@ func (r Record) take(targets []v1alpha1.TargetStatus) Record {
 
 // opening is how the status tells of a target that was opened.
 func (t Target) opening() *v1alpha1.Opening {
-	o := &v1alpha1.Opening{Digest: t.Digest, At: metav1.NewMicroTime(t.OpenedAt), EndedAt: micro(t.EndedAt)}
+	o := &v1alpha1.Opening{Digest: t.Digest, At: metav1.NewMicroTime(t.OpenedAt.Truncate(time.Microsecond)), EndedAt: micro(t.EndedAt)}
 	for _, rule := range slices.Sorted(maps.Keys(t.Openings)) {
 		o.Leases = append(o.Leases, v1alpha1.OpeningLease{Rule: rule, Name: t.Openings[rule]})
 	}
 	return o
 }
 
+// micro is t as the API server keeps it, so that what is read is what was written.
 func micro(t time.Time) *metav1.MicroTime {
 	if t.IsZero() {
 		return nil
 	}
-	m := metav1.NewMicroTime(t)
+	m := metav1.NewMicroTime(t.Truncate(time.Microsecond))
 	return &m
 }

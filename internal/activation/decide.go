@@ -124,6 +124,9 @@ func Decide(in Input) *Plan {
 	for _, key := range p.ordering {
 		if r := p.records[key]; !r.Final() {
 			p.wake(r.Deadline)
+			if d := p.until(r); p.in.Now.Before(d) {
+				p.wake(d)
+			}
 		}
 	}
 	return p
@@ -137,8 +140,8 @@ func (p *Plan) request() {
 		}
 	}
 	for key, obj := range p.in.Objects {
-		if _, known := p.records[key]; known {
-			continue
+		if _, known := p.records[key]; known || p.follows() && obj.Status.Phase == "" {
+			continue // who follows judges nothing: on record it would count as judged once he leads
 		}
 		start := p.in.Now
 		if seen, before := p.in.Seen[key]; before && seen.Before(start) {
@@ -228,7 +231,10 @@ func (p *Plan) gone(r Record) bool {
 
 // finish ends an activation for good.
 func (p *Plan) finish(r Record, e Event, phase v1alpha1.Phase, reason, message string) {
-	r.Phase, r.Reason, r.Message, r.EndedAt = phase, reason, message, p.in.Now
+	r.Phase, r.Reason, r.Message = phase, reason, message
+	if r.EndedAt.IsZero() { // another replica may have ended it before
+		r.EndedAt = p.in.Now
+	}
 	p.fact(e, r)
 }
 
@@ -247,7 +253,7 @@ func (p *Plan) end(key types.NamespacedName) {
 			return
 		}
 	}
-	if d := p.deadline(r); d.Before(r.Deadline) {
+	if d := p.deadline(r); d.Before(r.Deadline) && !p.follows() {
 		r.Deadline = d
 		if _, known := p.in.Records[key]; known {
 			p.fact(Shortened, r)
@@ -273,6 +279,15 @@ func (p *Plan) deadline(r Record) time.Time {
 		}
 	}
 	return d
+}
+
+// until is when r closes here. For who follows it is no more than what the policy
+// allows as he sees it, which may be the policy of before: that is not on record.
+func (p *Plan) until(r Record) time.Time {
+	if p.follows() {
+		return p.deadline(r)
+	}
+	return r.Deadline
 }
 
 // expire ends r if its deadline, which was just moved, has passed.
@@ -350,7 +365,7 @@ func (p *Plan) openWindows() {
 			}
 			b := p.standing(r, t)
 			if b == nil && p.follows() {
-				b = p.lost(r, t, rec)
+				b = p.doubted(r, t, rec)
 			}
 			if b != nil {
 				p.block(key, t, *b)
@@ -376,8 +391,8 @@ func (p *Plan) addWindow(r Record, t v1alpha1.TargetReference, rec Target) {
 			w = &Window{Policy: policy, Role: policy.role(r.Spec.Role), Opening: rec.Openings[rule]}
 			p.Windows[wk] = w
 		}
-		if r.Deadline.After(w.Deadline) {
-			w.Deadline = r.Deadline
+		if d := p.until(r); d.After(w.Deadline) {
+			w.Deadline = d
 		}
 		w.Activations = append(w.Activations, r.Key().String())
 		slices.Sort(w.Activations)
@@ -405,6 +420,10 @@ func (p *Plan) open(key types.NamespacedName) {
 		}
 		if b := p.standing(r, t); b != nil {
 			p.block(key, t, *b)
+			continue
+		}
+		if p.opened(r, t) != nil {
+			p.block(key, t, *p.held()) // or it would have been taken over
 			continue
 		}
 		if b := p.elsewhere(); b != nil {

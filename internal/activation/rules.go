@@ -123,6 +123,9 @@ func refused(reason, message string) *ending {
 }
 
 func suspended(p *Plan, r Record) *ending {
+	if p.follows() {
+		return nil // closed, see doubted, but not for good
+	}
 	for _, t := range r.Spec.TargetRefs {
 		route := p.route(r, t)
 		if route == nil {
@@ -155,6 +158,20 @@ func (p *Plan) lost(r Record, t v1alpha1.TargetReference, rec Target) *Blocked {
 		return p.entitlement(r, route)
 	}
 	return nil
+}
+
+// doubted says why who follows does not serve an opened target now. It ends nothing
+// for good: what he sees of routes and policies may be older, or newer, than what
+// the replica that leads has seen.
+func (p *Plan) doubted(r Record, t v1alpha1.TargetReference, rec Target) *Blocked {
+	policy := p.route(r, t).Policies[0]
+	switch {
+	case policy.Spec.Suspended:
+		return &Blocked{ReasonSuspended, fmt.Sprintf("EmergencyPolicy %s is suspended: everything is closed", policy.Name)}
+	case !p.in.Now.Before(p.until(r)):
+		return &Blocked{ReasonDeadline, fmt.Sprintf("EmergencyPolicy %s allows no more than until %s", policy.Name, at(p.until(r)))}
+	}
+	return p.lost(r, t, rec)
 }
 
 // standing says why a target cannot be served now; it may be later.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -39,6 +40,8 @@ func (p *Plan) targets(r Record, served Served) (bool, []v1alpha1.TargetStatus) 
 		s.Phase, s.Reason, s.Message = p.target(r, t, served)
 		if rec, opened := r.Targets[TargetKey(t)]; opened {
 			s.Opening = rec.opening()
+		} else {
+			s.Opening = p.opened(r, t)
 		}
 		live = live && s.Phase == v1alpha1.PhaseLive
 		out = append(out, s)
@@ -74,13 +77,9 @@ func (p *Plan) target(r Record, t v1alpha1.TargetReference, served Served) (v1al
 
 func (p *Plan) status(r Record, live bool, targets []v1alpha1.TargetStatus) v1alpha1.ActivationStatus {
 	s := v1alpha1.ActivationStatus{Phase: r.Phase, RequestedBy: r.RequestedBy, Targets: targets}
-	deadline := metav1.NewMicroTime(r.Deadline)
+	deadline := metav1.NewMicroTime(r.Deadline.Truncate(time.Microsecond))
 	s.Deadline = &deadline
-	if opened := r.openedAt(); !opened.IsZero() {
-		m := metav1.NewMicroTime(opened)
-		s.OpenedAt = &m
-	}
-	s.LiveAt, s.EndedAt = micro(r.LiveAt), micro(r.EndedAt)
+	s.OpenedAt, s.LiveAt, s.EndedAt = micro(r.openedAt()), micro(r.LiveAt), micro(r.EndedAt)
 	reason, message := r.Reason, r.Message
 	if !r.Final() {
 		s.Phase = v1alpha1.PhasePending
