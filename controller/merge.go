@@ -73,7 +73,9 @@ func older(is, there v1alpha1.ActivationStatus) bool {
 		if o == nil {
 			continue
 		}
-		i := slices.IndexFunc(is.Targets, func(t v1alpha1.TargetStatus) bool { return activation.TargetKey(t.TargetReference) == activation.TargetKey(was.TargetReference) })
+		i := slices.IndexFunc(is.Targets, func(t v1alpha1.TargetStatus) bool {
+			return activation.TargetKey(t.TargetReference) == activation.TargetKey(was.TargetReference)
+		})
 		if i < 0 || is.Targets[i].Opening == nil || o.EndedAt != nil && is.Targets[i].Opening.EndedAt == nil {
 			return true
 		}

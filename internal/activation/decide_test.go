@@ -29,6 +29,7 @@ type world struct {
 	failing string
 	// pending is why that is not known yet.
 	pending string
+	cluster *Cluster
 	events  []string
 	plan    *Plan
 	status  map[types.NamespacedName]v1alpha1.ActivationStatus
@@ -81,7 +82,7 @@ func (w *world) settle() {
 	w.t.Helper()
 	for range 10 {
 		w.plan = Decide(Input{
-			Now: w.now, FirstStart: w.first, Objects: w.objects, Records: w.records, Revocations: w.revoke, AuditFailing: w.failing, AuditPending: w.pending, Seen: w.seen(),
+			Now: w.now, FirstStart: w.first, Objects: w.objects, Records: w.records, Revocations: w.revoke, AuditFailing: w.failing, AuditPending: w.pending, Seen: w.seen(), Cluster: w.cluster,
 			Route: func(_ string, key types.NamespacedName) *Route { return w.routes[key] },
 		})
 		w.status = w.plan.Complete(func(WindowKey, *Window) (bool, string) { return w.acked, "not acknowledged" })
