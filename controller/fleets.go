@@ -27,7 +27,6 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/controller/config"
 	"github.com/breakglass-gateway/breakglass-gateway/controller/fleet"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/pki"
-	"github.com/breakglass-gateway/breakglass-gateway/internal/ports"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 )
 
@@ -140,7 +139,7 @@ func (f *fleets) served(o *outcome, key types.NamespacedName, gw *gwv1.Gateway) 
 	if !ours || !meta.IsStatusConditionTrue(st.Conditions, string(gwv1.GatewayConditionAccepted)) {
 		return in, false
 	}
-	in = fleet.Input{Gateway: gw, Config: f.config, Namespace: f.namespace, Controller: ServiceName + "." + f.namespace + ".svc:" + fmt.Sprint(ports.Controller)}
+	in = fleet.Input{Gateway: gw, Config: f.config, Namespace: f.namespace, Controller: ServiceName + "." + f.namespace + ".svc"}
 	for i, l := range st.Listeners {
 		if meta.IsStatusConditionTrue(l.Conditions, string(gwv1.ListenerConditionAccepted)) {
 			in.Ports = append(in.Ports, int32(gw.Spec.Listeners[i].Port))
