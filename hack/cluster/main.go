@@ -4,6 +4,8 @@
 //	cluster up   -dir DIR -kubernetes DIR -coredns FILE [-attached] [IMAGE.tar]...
 //	cluster load -dir DIR IMAGE.tar...
 //	cluster exec -dir DIR COMMAND...
+//	cluster kill -dir DIR COMPONENT      such as kube-apiserver: it stays away until
+//	cluster revive -dir DIR COMPONENT
 //	cluster down -dir DIR
 //
 // The node is a tree of processes in mount, network, PID, IPC and host name namespaces of its own, and its first process
@@ -36,6 +38,7 @@ var commands = map[string]func(options) error{
 	"up":   up,
 	"load": load,
 	"exec": execute,
+	"kill": kill, "revive": revive,
 	"down": down,
 	// The first process of the node, and its only child. They are started by up.
 	"init": initialise,
@@ -51,7 +54,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 || commands[args[0]] == nil {
-		return errors.New("say what to do: up, load, exec or down")
+		return errors.New("say what to do: up, load, exec, kill, revive or down")
 	}
 	var o options
 	flags := flag.NewFlagSet("cluster "+args[0], flag.ExitOnError)

@@ -122,26 +122,40 @@ func (n *nodeProcess) startContainerd(ctx context.Context) error {
 	return importImages(containerdSocket, n.args)
 }
 
-// run starts components. The end of one is the end of the node.
+// run starts components. The end of one is the end of the node, unless it was killed on purpose.
 func (n *nodeProcess) run(components ...component) error {
 	for _, c := range components {
-		log, err := os.OpenFile(n.path("log/"+c.name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		cmd, err := n.begin(c)
 		if err != nil {
 			return err
 		}
-		cmd := exec.Command(c.path, c.args...)
-		cmd.Stdout, cmd.Stderr = log, log
-		err = cmd.Start()
-		log.Close()
-		if err != nil {
-			return fmt.Errorf("start %s: %w", c.name, err)
-		}
 		go func() {
 			err := cmd.Wait()
-			n.ended <- fmt.Errorf("%s ended (%w); its last lines:\n%s", c.name, err, lastLines(log.Name(), 8))
+			if n.back(c.name) {
+				if err = n.run(c); err == nil {
+					return
+				}
+			}
+			n.ended <- fmt.Errorf("%s ended (%w); its last lines:\n%s", c.name, err, lastLines(n.log(c.name), 8))
 		}()
 	}
 	return nil
+}
+
+func (n *nodeProcess) log(name string) string { return n.path("log/" + name + ".log") }
+
+func (n *nodeProcess) begin(c component) (*exec.Cmd, error) {
+	log, err := os.OpenFile(n.log(c.name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd := exec.Command(c.path, c.args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", c.name, err)
+	}
+	return cmd, nil
 }
 
 func (n *nodeProcess) kubectl(ctx context.Context, args ...string) ([]byte, error) {

@@ -5,6 +5,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,6 +17,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/breakglass-gateway/breakglass-gateway/test/node"
+	"github.com/breakglass-gateway/breakglass-gateway/test/testbed"
 )
 
 func TestCluster(t *testing.T) {
@@ -51,6 +53,10 @@ var _ = AfterSuite(func() {
 	Expect(shared.Stop()).To(Succeed())
 	AddReportEntry("the cluster came down in", time.Since(before).Round(10*time.Millisecond).String())
 	Expect(left(shared.Dir, string(cgroup[1]))).To(BeEmpty(), "what the cluster left")
+})
+
+var _ = ReportAfterSuite("figures", func(r Report) {
+	fmt.Fprint(os.Stdout, "\n", testbed.Figures(r))
 })
 
 // left is what there is of a node outside of its namespaces: files, mounts, processes that have its directory on their

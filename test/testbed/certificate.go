@@ -24,6 +24,13 @@ type certificate struct {
 	pool      *x509.CertPool
 }
 
+// NewCertificate is one for *.example.test, its own authority: certificate and key as PEM, and who trusts it.
+func NewCertificate() (cert, key []byte, pool *x509.CertPool) {
+	GinkgoHelper()
+	c := newCertificate()
+	return c.cert, c.key, c.pool
+}
+
 func newCertificate() certificate {
 	GinkgoHelper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -24,6 +25,8 @@ type Client struct {
 	address   string
 	// conn is that of the last request; with HTTP/2 all share it.
 	http2 bool
+	// reach, if set, connects in place of address: a TCP connection.
+	reach func(context.Context) (net.Conn, error)
 }
 
 // H1 speaks HTTP/1.1 in the clear.
@@ -44,8 +47,19 @@ func (w *World) H1On(port int) *Client { return w.client(port, false, false) }
 // H2COn speaks HTTP/2 with prior knowledge in the clear to another port.
 func (w *World) H2COn(port int) *Client { return w.client(port, false, true) }
 
+// TLSOver speaks HTTP over TLS, with a server whose certificate is of the pool, over TCP connections of its own making.
+func TLSOver(reach func(context.Context) (net.Conn, error), pool *x509.CertPool, http2 bool) *Client {
+	c := newClient("", pool, true, http2)
+	c.reach = reach
+	return c
+}
+
 func (w *World) client(port int, secure, http2 bool) *Client {
-	c := &Client{scheme: "http", address: fmt.Sprintf("127.0.0.1:%d", port), http2: http2}
+	return newClient(fmt.Sprintf("127.0.0.1:%d", port), w.certificate.pool, secure, http2)
+}
+
+func newClient(address string, pool *x509.CertPool, secure, http2 bool) *Client {
+	c := &Client{scheme: "http", address: address, http2: http2}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(!http2)
 	protocols.SetHTTP2(http2 && secure)
@@ -53,7 +67,7 @@ func (w *World) client(port int, secure, http2 bool) *Client {
 	c.transport = &http.Transport{
 		Protocols: protocols, DisableCompression: true, MaxIdleConnsPerHost: 16, IdleConnTimeout: 10 * time.Second,
 		DialContext:     func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
-		TLSClientConfig: &tls.Config{RootCAs: w.certificate.pool},
+		TLSClientConfig: &tls.Config{RootCAs: pool},
 	}
 	if secure {
 		c.scheme = "https"
@@ -62,7 +76,13 @@ func (w *World) client(port int, secure, http2 bool) *Client {
 }
 
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
-	conn, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "tcp", c.address)
+	reach := c.reach
+	if reach == nil {
+		reach = func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", c.address) }
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	conn, err := reach(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,117 @@
+//go:build cluster
+
+package cluster
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/breakglass-gateway/breakglass-gateway/test/testbed"
+)
+
+// kill has a program of a container, or all of it, killed, and waits until the API server knows that it was started anew.
+func kill(ctx context.Context, pod corev1.Pod, name, program string) {
+	GinkgoHelper()
+	before := restarts(ctx, pod.Name, name)
+	Expect(shared.KillContainer(container(pod, name), program)).To(Succeed())
+	Eventually(restarts).WithArguments(ctx, pod.Name, name).Should(BeNumerically(">", before))
+}
+
+func dies(d *door) {
+	It("keeps every deadline and the streams of the other Envoy when an agent, an Envoy and a pod of the fleet are killed", func(ctx context.Context) {
+		const name = "fleet-dies"
+		fleet := steady(ctx, fleets, 2)
+		deadline := d.open(ctx, name, 45*time.Second)
+		p := d.probe(name)
+		stream := func(pod corev1.Pod) *testbed.Stream {
+			return d.envoy(pod).Events("stream by "+pod.Name, testbed.Host(name), "/api/stream", d.token())
+		}
+		one, other := stream(fleet[0]), stream(fleet[1])
+
+		By("kill the agent of one")
+		began := time.Now()
+		kill(ctx, fleet[0], "agent", "")
+		Eventually(func() bool { return ready(pods(ctx, fleets)[0]) && ready(pods(ctx, fleets)[1]) }).WithContext(ctx).Should(BeTrue())
+		Expect(one.Open()).To(BeTrue(), "without its agent: %s", one)
+		p.calm(began.Add(-time.Second), time.Now())
+
+		By("kill Envoy itself of the same")
+		kill(ctx, fleet[0], "envoy", "envoy")
+		Eventually(one.Done()).Should(BeClosed())
+		Eventually(d.envoy(fleet[0]).Status(testbed.Host(name), "/api/x", d.token())).WithPolling(20 * time.Millisecond).Should(Equal(200))
+		AddReportEntry("an Envoy that was killed lets in again after", time.Since(one.End()).Round(time.Millisecond).String())
+		Expect(other.Open()).To(BeTrue(), "%s", other)
+
+		By("delete its pod at once")
+		kubectl(ctx, "-n", release, "delete", "pod", fleet[0].Name, "--force", "--grace-period=0")
+		steady(ctx, fleets, 2)
+		Expect(other.Open()).To(BeTrue(), "%s", other)
+		Expect(time.Now()).To(BeTemporally("<", deadline), "all of that was to be within one window")
+		AddReportEntry("requests that were not let in while one of two Envoys was killed twice", p.failed(deadline.Add(-time.Second)))
+
+		Eventually(other.Done()).WithTimeout(time.Until(deadline) + 10*time.Second).Should(BeClosed())
+		Expect(other.Last()).To(BeTemporally("~", deadline, time.Second), other.String())
+		Eventually(d.client(false).Status(testbed.Host(name), "/api/x", d.token())).Should(Equal(404))
+		p.stop(deadline)
+	})
+
+	It("fails no request, and keeps the deadline, when both controllers are killed, and goes on opening when they are back", func(ctx context.Context) {
+		const name = "controllers-die"
+		replicas := steady(ctx, controllers, 2)
+		deadline := d.open(ctx, name, 25*time.Second)
+		p := d.probe(name)
+		began := time.Now()
+		stream := d.client(false).Events("stream", testbed.Host(name), "/api/stream", d.token())
+
+		By("kill their processes")
+		for _, pod := range replicas {
+			kill(ctx, pod, "controller", "")
+		}
+		steady(ctx, controllers, 2)
+
+		By("delete their pods at once")
+		for _, pod := range replicas {
+			kubectl(ctx, "-n", release, "delete", "pod", pod.Name, "--force", "--grace-period=0")
+		}
+		By("kill the new ones until after the deadline")
+		deaths := 0
+		for time.Now().Before(deadline.Add(200 * time.Millisecond)) {
+			for _, pod := range pods(ctx, controllers) {
+				if id := container(pod, "controller"); id != "" && shared.KillContainer(id, "") == nil {
+					deaths++
+				}
+			}
+		}
+		AddReportEntry("controllers killed on the way to the deadline", deaths)
+		Eventually(stream.Done()).Should(BeClosed())
+		Expect(stream.Last()).To(BeTemporally("~", deadline, time.Second), stream.String())
+		Eventually(d.client(false).Status(testbed.Host(name), "/api/x", d.token())).Should(BeElementOf(403, 404))
+		p.calm(began, deadline.Add(-200*time.Millisecond))
+		p.stop(deadline)
+
+		kubectl(ctx, "-n", release, "delete", "pod", "-l", controllers, "--force", "--grace-period=0") // the kubelet waits ever longer with those that end so often
+		steady(ctx, controllers, 2)
+		Eventually(d.phase).WithArguments(ctx, name).Should(BeEquivalentTo("Expired"))
+		d.open(ctx, "controllers-back", 10*time.Second)
+		Eventually(d.client(false).Status(testbed.Host("controllers-back"), "/api/x", d.token())).Should(Equal(200))
+	})
+
+	It("has a sound audit log in every pod after all that", func(ctx context.Context) {
+		for _, pod := range steady(ctx, fleets, 2) {
+			out := kubectl(ctx, "-n", release, "exec", pod.Name, "-c", "agent", "--", "breakglass", "audit", "verify", "--data-dir", "/var/lib/breakglass/audit/"+pod.Name)
+			Expect(out).To(HavePrefix("SOUND"))
+			Expect(out).To(MatchRegexp(`request \d+`))
+			AddReportEntry("the log of "+pod.Name, out, ReportEntryVisibilityFailureOrVerbose)
+		}
+		for _, pod := range steady(ctx, controllers, 2) {
+			out := kubectl(ctx, "-n", release, "exec", pod.Name, "--", "breakglass", "audit", "verify", "--data-dir", "/var/lib/breakglass/data")
+			Expect(out).To(And(HavePrefix("SOUND"), MatchRegexp(`activation \d+`)), pod.Name)
+			Expect(strings.Count(out, "\n")).To(BeNumerically(">", 3))
+		}
+	})
+}
