@@ -28,8 +28,12 @@ type keep struct {
 	wake chan struct{}
 }
 
-// atMost is how often it is written.
-const atMost = 2 * time.Second
+// It is written every atMost, or so rarely that it takes no more than a share of the
+// time: with thousands of routes each write is some megabytes.
+const (
+	atMost = 2 * time.Second
+	share  = 50
+)
 
 // keptFile is the format of the file.
 type keptFile struct {
@@ -56,11 +60,14 @@ func (k *keep) poke() {
 // run writes until ctx ends, and once more then.
 func (k *keep) run(ctx context.Context) {
 	var written *source.Set
+	wait := atMost
 	save := func() {
 		o := k.last()
 		if o == nil || o.set == written {
 			return
 		}
+		began := time.Now()
+		defer func() { wait = max(atMost, share*time.Since(began)) }()
 		if err := k.save(o.set); err != nil {
 			k.log.Error("cannot keep what the cluster has; a start without an API server would serve something older", "error", err)
 			return
@@ -77,7 +84,7 @@ func (k *keep) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(atMost):
+		case <-time.After(wait):
 		}
 	}
 }

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"log/slog"
+	"reflect"
 	"sync"
 	"time"
 
@@ -98,7 +99,10 @@ func (s *statuses) enqueue(now *outcome) {
 		old = &outcome{set: source.NewSet(nil), result: nil}
 	}
 	st := &now.result.Statuses
-	for key := range st.Activations {
+	for key, is := range st.Activations {
+		if old.result != nil && is.Phase.Final() && old.result.Statuses.Activations[key].Phase == is.Phase {
+			continue
+		}
 		s.urgent.Add(source.ObjectKey{Kind: "Activation", Namespace: key.Namespace, Name: key.Name})
 	}
 	for name := range st.Policies {
@@ -114,18 +118,30 @@ func (s *statuses) enqueue(now *outcome) {
 	if old.result != nil {
 		before = old.result.Statuses.HTTPRoutes
 	}
-	for key, is := range st.HTTPRoutes {
-		if was, known := before[key]; !known || !sameStatus(was, is) {
-			s.queue.Add(source.ObjectKey{Kind: "HTTPRoute", Namespace: key.Namespace, Name: key.Name})
+	route := func(key types.NamespacedName) {
+		s.queue.Add(source.ObjectKey{Kind: "HTTPRoute", Namespace: key.Namespace, Name: key.Name})
+	}
+	different(before, st.HTTPRoutes, route)
+	for key := range compare.Keys(old.set.HTTPRoutes, now.set.HTTPRoutes) {
+		route(key)
+	}
+}
+
+// different calls see for each route with another status. The translator copies the map
+// when it changes it.
+func different(before, is map[types.NamespacedName]gwv1.HTTPRouteStatus, see func(types.NamespacedName)) {
+	if reflect.ValueOf(before).UnsafePointer() == reflect.ValueOf(is).UnsafePointer() {
+		return
+	}
+	for key, now := range is {
+		if was, known := before[key]; !known || !sameStatus(was, now) {
+			see(key)
 		}
 	}
 	for key := range before {
-		if _, still := st.HTTPRoutes[key]; !still {
-			s.queue.Add(source.ObjectKey{Kind: "HTTPRoute", Namespace: key.Namespace, Name: key.Name})
+		if _, still := is[key]; !still {
+			see(key)
 		}
-	}
-	for key := range compare.Keys(old.set.HTTPRoutes, now.set.HTTPRoutes) {
-		s.queue.Add(source.ObjectKey{Kind: "HTTPRoute", Namespace: key.Namespace, Name: key.Name})
 	}
 }
 
