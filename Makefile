@@ -111,7 +111,7 @@ vet:
 	go vet ./...
 	go vet -tags envoy,cluster ./...
 	go vet -tags clockstep ./internal/clock
-	go vet -tags helm,apiserver ./test/chart ./test/apiserver
+	go vet -tags helm,apiserver,bench ./test/chart ./test/apiserver ./test/controller
 
 .PHONY: test-unit
 test-unit: cc ## Unit, golden and property tests and fuzz seeds, with the race detector. No Envoy needed.
@@ -122,7 +122,7 @@ test-chart: $(HELM) ## Render charts/breakglass and compare (build tag helm; TES
 	BREAKGLASS_HELM='$(HELM)' go test -tags helm -shuffle=on -count=1 -timeout 5m ./test/chart $(TESTFLAGS)
 
 .PHONY: test-apiserver
-test-apiserver: $(HELM) $(KUBERNETES) ## The chart on a real kube-apiserver: CRDs, admission, RBAC (build tag apiserver).
+test-apiserver: $(HELM) $(KUBERNETES)/kubernetes ## The chart on a real kube-apiserver: CRDs, admission, RBAC (build tag apiserver).
 	BREAKGLASS_HELM='$(HELM)' KUBEBUILDER_ASSETS='$(KUBERNETES)' go test -tags apiserver -shuffle=on -count=1 -timeout 5m $(TESTFLAGS) ./test/apiserver
 
 .PHONY: test-envoy
@@ -144,6 +144,12 @@ test-faults: $(ENVOY) ## Kill serve and Envoy 50 times each at random moments un
 	@seed=$$(date +%s); echo "seed $$seed"; \
 	BREAKGLASS_ENVOY='$(ENVOY)' BREAKGLASS_ROUNDS=$(ROUNDS) $(GINKGO) -tags envoy -procs=2 --succinct --timeout 60m \
 	    --label-filter=kills --seed=$$seed $(SPECFLAGS) ./test/serve
+
+# A network namespace for each process: not for ginkgo's own parallel runs.
+.PHONY: test-controller
+test-controller: as-root $(HELM) $(KUBERNETES)/kubernetes $(ENVOY) ## The controller on a real kube-apiserver, with real Envoys (as root; TESTFLAGS='-ginkgo.focus=REGEXP').
+	BREAKGLASS_HELM='$(HELM)' KUBEBUILDER_ASSETS='$(KUBERNETES)' BREAKGLASS_ENVOY='$(ENVOY)' \
+	    go test -tags apiserver -count=1 -timeout 20m ./test/controller $(TESTFLAGS)
 
 .PHONY: test-cluster
 test-cluster: as-root node-binaries images $(HELM) ## In a real Kubernetes cluster of one node, which comes and goes (as root; SPECFLAGS='--focus=REGEXP').
@@ -192,6 +198,11 @@ bench: build $(ENVOY) ## Measure serve on the real Envoy, about ten minutes (BEN
 .PHONY: bench-audit
 bench-audit: build $(ENVOY) ## Kill serve and Envoy 50 times each under load, and count what the audit log has (about three minutes).
 	go run ./test/bench -breakglass $(BIN) -envoy '$(ENVOY)' -audit -rounds 50 $(BENCHFLAGS)
+
+.PHONY: bench-controller
+bench-controller: as-root $(HELM) $(KUBERNETES)/kubernetes $(ENVOY) ## From the creation of an Activation to the first 200, on a real kube-apiserver with up to 5,000 routes (three minutes).
+	BREAKGLASS_HELM='$(HELM)' KUBEBUILDER_ASSETS='$(KUBERNETES)' BREAKGLASS_ENVOY='$(ENVOY)' \
+	    go test -tags apiserver,bench -count=1 -timeout 20m -v ./test/controller -ginkgo.focus='How long it takes' $(TESTFLAGS)
 
 .PHONY: bench-go
 bench-go: ## Go benchmarks (BENCH=regexp, BENCHTIME=1s); they report, they never fail on a figure.
