@@ -115,8 +115,11 @@ func (k *keep) load() (*source.Set, error) {
 		return nil, err
 	}
 	var in keptFile
-	if err := json.Unmarshal(text, &in); err != nil || in.V != 1 {
-		return nil, fmt.Errorf("%s is not of this version, or damaged: %w", k.file, errors.Join(err, os.Remove(k.file)))
+	if err = json.Unmarshal(text, &in); err == nil && in.V != 1 {
+		err = fmt.Errorf("its version is %d and should be 1", in.V)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s is not of this version, or damaged, and was removed: %w", k.file, errors.Join(err, os.Remove(k.file)))
 	}
 	var objects []source.Object
 	for _, o := range in.Objects {

@@ -121,7 +121,13 @@ type watch struct {
 	mu     sync.Mutex
 	picker *picker
 	synced bool
-	wake   chan struct{}
+	// last is what was last good, until the cluster was read.
+	last *source.Set
+	// run counts the runs, and stale are the objects of those before that this one
+	// has not seen yet.
+	runs  int
+	stale map[source.ObjectKey]bool
+	wake  chan struct{}
 }
 
 func newWatch(seen func(source.ObjectKey, client.Object)) *watch {
@@ -131,9 +137,7 @@ func newWatch(seen func(source.ObjectKey, client.Object)) *watch {
 // run begins to watch kinds, until ctx ends, and returns when all were read. It may be
 // called again after that.
 func (w *watch) run(ctx context.Context, c cache.Cache, kinds []client.Object) error {
-	w.mu.Lock()
-	w.picker.relist()
-	w.mu.Unlock()
+	run := w.begin()
 	var read []toolscache.InformerSynced
 	for _, k := range kinds {
 		informer, err := c.GetInformer(ctx, k, cache.BlockUntilSynced(false))
@@ -141,9 +145,9 @@ func (w *watch) run(ctx context.Context, c cache.Cache, kinds []client.Object) e
 			return fmt.Errorf("watch %T: %w", k, err)
 		}
 		handled, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-			AddFunc:    func(o any) { w.put(o, false) },
-			UpdateFunc: func(_, o any) { w.put(o, false) },
-			DeleteFunc: func(o any) { w.put(o, true) },
+			AddFunc:    func(o any) { w.put(run, o, false) },
+			UpdateFunc: func(_, o any) { w.put(run, o, false) },
+			DeleteFunc: func(o any) { w.put(run, o, true) },
 		})
 		if err != nil {
 			return fmt.Errorf("watch %T: %w", k, err)
@@ -153,15 +157,45 @@ func (w *watch) run(ctx context.Context, c cache.Cache, kinds []client.Object) e
 	if !toolscache.WaitForCacheSync(ctx.Done(), read...) {
 		return errors.Join(ctx.Err(), errors.New("not all kinds could be read"))
 	}
-	w.mu.Lock()
-	w.picker.listed()
-	w.synced = true
-	w.mu.Unlock()
-	w.poke()
+	w.done()
 	return nil
 }
 
-func (w *watch) put(o any, gone bool) {
+// begin is the number of a run.
+func (w *watch) begin() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.runs++
+	w.stale = make(map[source.ObjectKey]bool, len(w.picker.all))
+	for key := range w.picker.all {
+		w.stale[key] = true
+	}
+	return w.runs
+}
+
+// done is when all kinds were read: what a run before has seen and this one has not is
+// gone since.
+func (w *watch) done() {
+	w.mu.Lock()
+	for key := range w.stale {
+		w.picker.put(key, nil)
+	}
+	w.synced, w.stale, w.last = true, nil, nil
+	w.mu.Unlock()
+	w.poke()
+}
+
+// restore hands on what was last good, if the cluster was not read meanwhile.
+func (w *watch) restore(set *source.Set) {
+	w.mu.Lock()
+	if !w.synced {
+		w.last = set
+	}
+	w.mu.Unlock()
+	w.poke()
+}
+
+func (w *watch) put(run int, o any, gone bool) {
 	if t, is := o.(toolscache.DeletedFinalStateUnknown); is {
 		o = t.Obj
 	}
@@ -177,6 +211,11 @@ func (w *watch) put(o any, gone bool) {
 		obj = nil
 	}
 	w.mu.Lock()
+	if run != w.runs {
+		w.mu.Unlock()
+		return // a late word of watches that have ended
+	}
+	delete(w.stale, key)
 	w.picker.put(key, obj)
 	w.mu.Unlock()
 	w.seen(key, obj)
@@ -225,7 +264,9 @@ func (w *watch) take() (*source.Set, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.synced {
-		return nil, false
+		set := w.last
+		w.last = nil
+		return set, set != nil
 	}
 	return w.picker.take()
 }

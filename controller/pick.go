@@ -3,7 +3,6 @@ package controller
 import (
 	"maps"
 	"reflect"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -28,9 +27,6 @@ type picker struct {
 	// changes since the last take.
 	changes map[source.ObjectKey]runtime.Object
 	set     *source.Set
-	// doubted are the objects of before a new list that has not named them yet. Nil:
-	// no list is under way.
-	doubted map[source.ObjectKey]bool
 }
 
 func newPicker() *picker {
@@ -46,7 +42,6 @@ var onlyIfNamed = map[string]bool{"Service": true, "EndpointSlice": true, "Secre
 
 // put takes in an object as it is now, nil if it is gone.
 func (p *picker) put(key source.ObjectKey, obj client.Object) {
-	delete(p.doubted, key)
 	if obj != nil && obj.GetDeletionTimestamp() != nil && key.Kind != "Namespace" {
 		obj = nil // a finalizer of somebody else keeps no door open
 	}
@@ -62,25 +57,7 @@ func (p *picker) put(key source.ObjectKey, obj client.Object) {
 	}
 	p.all[key] = obj
 	p.refer(key, referencesOf(obj))
-	if p.concerns(key, obj) {
-		p.change(key, obj)
-	}
-}
-
-// relist begins a new list of everything. What it does not name by its end, listed, is
-// gone.
-func (p *picker) relist() {
-	p.doubted = make(map[source.ObjectKey]bool, len(p.all))
-	for key := range p.all {
-		p.doubted[key] = true
-	}
-}
-
-func (p *picker) listed() {
-	for _, key := range slices.Collect(maps.Keys(p.doubted)) {
-		p.put(key, nil)
-	}
-	p.doubted = nil
+	p.let(key, obj) // also out: an EndpointSlice may be another Service's now
 }
 
 func (p *picker) concerns(key source.ObjectKey, obj client.Object) bool {

@@ -198,7 +198,7 @@ func (c *controller) connect(ctx context.Context) {
 		if c.connected.Load() {
 			return
 		}
-		if err := c.restore(ctx); err != nil {
+		if err := c.restore(); err != nil {
 			c.log.Error("cannot serve what was last good", "error", err)
 		}
 	})
@@ -217,7 +217,7 @@ func (c *controller) connect(ctx context.Context) {
 }
 
 // restore serves what was last good.
-func (c *controller) restore(ctx context.Context) error {
+func (c *controller) restore() error {
 	set, err := c.keep.load()
 	if err != nil || set == nil {
 		return err
@@ -226,10 +226,7 @@ func (c *controller) restore(ctx context.Context) error {
 		return err
 	}
 	c.log.Warn("the API server does not answer: serving what was last good, minus what has ended since; nothing opens")
-	select {
-	case c.watch.updates <- set:
-	case <-ctx.Done():
-	}
+	c.watch.restore(set)
 	return nil
 }
 

@@ -24,10 +24,13 @@ type trust struct {
 	now     func() time.Time
 
 	mu     sync.Mutex
+	found  admission.Objects
 	report admission.Report
 	known  bool
 	// since is when a change of the policies was seen here last.
 	since time.Time
+	// runs counts the times that they were watched.
+	runs int
 }
 
 func newTrust(now func() time.Time, changed func()) *trust {
@@ -37,19 +40,7 @@ func newTrust(now func() time.Time, changed func()) *trust {
 // follow watches the policies. An API server that does not have the kinds has no
 // policies.
 func (t *trust) follow(ctx context.Context, c cache.Cache) error {
-	// What was found before counts until everything is read anew.
-	next, current := &admission.Objects{}, false
-	take := func(o any, gone bool) {
-		t.mu.Lock()
-		put(next, o, gone)
-		if !current {
-			t.mu.Unlock()
-			return
-		}
-		t.judge(*next)
-		t.mu.Unlock()
-		t.changed()
-	}
+	run, was := t.begin()
 	var read []toolscache.InformerSynced
 	for _, k := range admissionKinds {
 		informer, err := c.GetInformer(ctx, k, cache.BlockUntilSynced(false))
@@ -60,9 +51,9 @@ func (t *trust) follow(ctx context.Context, c cache.Cache) error {
 			return fmt.Errorf("watch %T: %w", k, err)
 		}
 		handled, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-			AddFunc:    func(o any) { take(o, false) },
-			UpdateFunc: func(_, o any) { take(o, false) },
-			DeleteFunc: func(o any) { take(o, true) },
+			AddFunc:    func(o any) { t.put(run, o, false) },
+			UpdateFunc: func(_, o any) { t.put(run, o, false) },
+			DeleteFunc: func(o any) { t.put(run, o, true) },
 		})
 		if err != nil {
 			return fmt.Errorf("watch %T: %w", k, err)
@@ -72,38 +63,61 @@ func (t *trust) follow(ctx context.Context, c cache.Cache) error {
 	if !toolscache.WaitForCacheSync(ctx.Done(), read...) {
 		return fmt.Errorf("the admission policies could not be read: %w", ctx.Err())
 	}
-	t.mu.Lock()
-	current = true
-	t.judge(*next)
-	t.known = true
-	t.mu.Unlock()
-	t.changed()
+	t.done(was)
 	return nil
 }
 
-// judge takes the policies as they are now.
-func (t *trust) judge(found admission.Objects) {
-	was := t.report.Revision
-	t.report = admission.Check(found)
-	if t.known && was != t.report.Revision {
-		t.since = t.now()
+// begin forgets what watches before have found: a policy that went away since is told
+// by nobody. It returns the number of this run, and what was known, "" for nothing.
+func (t *trust) begin() (run int, was string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.known {
+		was = t.report.Revision
 	}
+	t.runs++
+	t.found, t.known = admission.Objects{}, false
+	t.report = admission.Check(t.found)
+	return t.runs, was
 }
 
-func put(into *admission.Objects, o any, gone bool) {
+// done is when all policies were read. What is not as it was has changed by now.
+func (t *trust) done(was string) {
+	t.mu.Lock()
+	t.known = true
+	if was != "" && was != t.report.Revision {
+		t.since = t.now()
+	}
+	t.mu.Unlock()
+	t.changed()
+}
+
+func (t *trust) put(run int, o any, gone bool) {
 	if d, is := o.(toolscache.DeletedFinalStateUnknown); is {
 		o = d.Obj
 	}
+	t.mu.Lock()
+	if run != t.runs {
+		t.mu.Unlock()
+		return // a late word of watches that have ended
+	}
 	switch p := o.(type) {
 	case *admissionv1.MutatingAdmissionPolicy:
-		into.Mutating = unless(gone, p)
+		t.found.Mutating = unless(gone, p)
 	case *admissionv1.MutatingAdmissionPolicyBinding:
-		into.MutatingBinding = unless(gone, p)
+		t.found.MutatingBinding = unless(gone, p)
 	case *admissionv1.ValidatingAdmissionPolicy:
-		into.Validating = unless(gone, p)
+		t.found.Validating = unless(gone, p)
 	case *admissionv1.ValidatingAdmissionPolicyBinding:
-		into.ValidatingBinding = unless(gone, p)
+		t.found.ValidatingBinding = unless(gone, p)
 	}
+	was := t.report
+	t.report = admission.Check(t.found)
+	if t.known && was.Revision != t.report.Revision {
+		t.since = t.now()
+	}
+	t.mu.Unlock()
+	t.changed()
 }
 
 func unless[T any](gone bool, p *T) *T {
@@ -123,8 +137,12 @@ func (t *trust) problem() string {
 	return strings.Join(t.report.Problems, "; ")
 }
 
-// trusts reports whether what was made then has passed the policies.
-func (t *trust) trusts(made time.Time) bool { return t.report.Trusts(made) && made.After(t.since) }
+// trusts reports whether what was made then has passed the policies. They tell
+// themselves since when they are as they are, but who alters one may write that too:
+// what was seen here counts as well.
+func (t *trust) trusts(made time.Time) bool {
+	return t.report.Trusts(made) && (t.since.IsZero() || !made.Before(t.since.Add(admission.Margin)))
+}
 
 // doubt says why it is not sure who made an Activation, "" if it is.
 func (t *trust) doubt(a *v1alpha1.Activation) string {
