@@ -105,7 +105,7 @@ func present(mapper meta.RESTMapper, scheme *runtime.Scheme) (kinds []client.Obj
 		case !meta.IsNoMatchError(err):
 			return nil, err
 		case !w.optional:
-			return nil, fmt.Errorf("the API server has no kind %s of %s: install its CustomResourceDefinition (Gateway API v1.6 or later, or those of this chart in its directory crds)", gvk.Kind, gvk.GroupVersion())
+			return nil, fmt.Errorf("the API server has no kind %s of %s: install its CustomResourceDefinition (Gateway API v1.6 or later, or those in the directory crds of the chart)", gvk.Kind, gvk.GroupVersion())
 		}
 	}
 	return kinds, nil

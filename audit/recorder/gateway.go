@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
@@ -305,6 +306,7 @@ func (r *Recorder) record(g *gateway, l *line) bool {
 		e := g.epoch(row.Epoch)
 		e.held--
 		e.limited.all.requests++
+		r.noteRefused(row.Request)
 		return false // the next entry moves the cursor
 	default:
 		g.epoch(row.Epoch).held--
@@ -341,6 +343,21 @@ func (r *Recorder) connection(g *gateway, row *spool.Row, position string) bool 
 	return true
 }
 
+// noteRefused counts a request that was refused at a lock: what it says first is
+// which.
+func (r *Recorder) noteRefused(e *audit.RequestEntry) {
+	if e.Denied == "" {
+		return
+	}
+	lock, _, _ := strings.Cut(e.Denied, ":")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stats.Refused == nil {
+		r.stats.Refused = map[string]uint64{}
+	}
+	r.stats.Refused[strings.ReplaceAll(lock, " ", "_")]++
+}
+
 func talk(epoch, connection string) string { return epoch + "/" + connection }
 
 // take numbers a request that ended and logs it. One that came by gRPC has no
@@ -355,6 +372,7 @@ func (r *Recorder) take(g *gateway, e *audit.RequestEntry, cursors map[string]st
 		cursors[ep.cursor("forgot")] = strconv.FormatUint(ep.forgot, 10)
 	}
 	r.addValue(audit.KindRequest, e, cursors)
+	r.noteRefused(e)
 	via := e.Via
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -106,6 +107,8 @@ type Stats struct {
 	Gaps       uint64 // gap entries written since the start
 	Unread     int64  // bytes in spools that are not in the log yet
 	Incomplete bool   // the counts of an Envoy and the log differ now
+	// Refused are requests that one of our locks refused, by lock, since the start.
+	Refused map[string]uint64
 }
 
 // event is something that another goroutine tells run.
@@ -137,7 +140,9 @@ func (r *Recorder) waits(since time.Time) {
 func (r *Recorder) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.stats
+	out := r.stats
+	out.Refused = maps.Clone(r.stats.Refused)
+	return out
 }
 
 // Drain waits until what had happened before it was called is in the log.

@@ -112,6 +112,7 @@ var (
 	descEntries   = desc("audit_entries_total", "Entries written to the audit log since the agent started.")
 	descRescued   = desc("audit_rescued_total", "Requests that only the gRPC access log told of, since the agent started.")
 	descMissing   = desc("audit_missing_total", "Requests that Envoy counted and the audit log lacks, as said by gap entries since the agent started.")
+	descRefused   = desc("requests_refused_total", "Requests that were refused, by what refused them (token, rbac, not_open, ...), since the agent started.", "lock")
 	descGaps      = desc("audit_gaps_total", "Gap entries written since the agent started.")
 	descMalformed = desc("audit_malformed_messages_total", "Messages of the gRPC access log that could not be decoded, since the agent started; the spool has what was in them.")
 	descUnread    = desc("audit_spool_unread_bytes", "Bytes in Envoy's spool that are not in the audit log yet.")
@@ -119,8 +120,8 @@ var (
 	descKeeping   = desc("audit_keeping", "1 if entries can be kept. 0: nothing opens, and by policy nothing is served.")
 )
 
-func desc(name, help string) *prometheus.Desc {
-	return prometheus.NewDesc("breakglass_"+name, help, nil, nil)
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("breakglass_"+name, help, labels, nil)
 }
 
 func (m metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
@@ -140,6 +141,9 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	value(descRescued, prometheus.CounterValue, float64(s.Rescued))
 	value(descMissing, prometheus.CounterValue, float64(s.Missing))
 	value(descGaps, prometheus.CounterValue, float64(s.Gaps))
+	for lock, n := range s.Refused {
+		ch <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(n), lock)
+	}
 	value(descMalformed, prometheus.CounterValue, float64(m.receiver.Stats().Malformed))
 	value(descUnread, prometheus.GaugeValue, float64(s.Unread))
 	value(descComplete, prometheus.GaugeValue, truth(!s.Incomplete))

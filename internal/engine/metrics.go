@@ -64,6 +64,7 @@ var (
 	descEntries     = desc("audit_entries_total", "Entries written to the audit log since the start.")
 	descRescued     = desc("audit_rescued_total", "Requests that only the gRPC access log told of, since the start.")
 	descMissing     = desc("audit_missing_total", "Requests that Envoy counted and the audit log lacks, as said by gap entries since the start.")
+	descRefused     = desc("requests_refused_total", "Requests that were refused, by what refused them (token, rbac, not_open, ...), since the start.", "lock")
 	descGaps        = desc("audit_gaps_total", "Gap entries written since the start.")
 	descUnread      = desc("audit_spool_unread_bytes", "Bytes in Envoy's spools that are not in the audit log yet.")
 	descComplete    = desc("audit_complete", "1 if the audit log has as many requests as Envoy has counted.")
@@ -117,6 +118,9 @@ func (m metrics) collectAudit(ch chan<- prometheus.Metric) {
 	value(descRescued, prometheus.CounterValue, float64(s.Rescued))
 	value(descMissing, prometheus.CounterValue, float64(s.Missing))
 	value(descGaps, prometheus.CounterValue, float64(s.Gaps))
+	for lock, n := range s.Refused {
+		ch <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(n), lock)
+	}
 	value(descUnread, prometheus.GaugeValue, float64(s.Unread))
 	value(descComplete, prometheus.GaugeValue, truth(!s.Incomplete))
 	value(descAuditing, prometheus.GaugeValue, truth(m.recorder.Problem() == ""))
