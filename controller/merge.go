@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -165,4 +166,33 @@ func merge(there, is []metav1.Condition) []metav1.Condition {
 		out[i] = c
 	}
 	return out
+}
+
+// transient reports whether is says no more than that something is being opened, which
+// will be something else in a moment. What the other replicas must know is no such thing.
+func transient(was, is client.Object) bool {
+	switch is := is.(type) {
+	case *v1alpha1.Activation:
+		return opening(is.Status.Conditions, v1alpha1.ConditionLive) && equality.Semantic.DeepEqual(memory(was.(*v1alpha1.Activation)), memory(is))
+	case *gwv1.HTTPRoute:
+		return slices.ContainsFunc(is.Status.Parents, func(p gwv1.RouteParentStatus) bool {
+			return p.ControllerName == v1alpha1.ControllerName && opening(p.Conditions, v1alpha1.ConditionRouteLive)
+		})
+	}
+	return false
+}
+
+func opening(conditions []metav1.Condition, kind string) bool {
+	c := meta.FindStatusCondition(conditions, kind)
+	return c != nil && c.Status == metav1.ConditionFalse && c.Reason == activation.ReasonOpening
+}
+
+// memory is what the replicas have in common of an Activation.
+func memory(a *v1alpha1.Activation) (out []any) {
+	for _, t := range a.Status.Targets {
+		if t.Opening != nil {
+			out = append(out, *t.Opening)
+		}
+	}
+	return append(out, a.Status.LiveAt != nil)
 }

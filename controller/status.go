@@ -37,13 +37,19 @@ type statuses struct {
 
 	mu   sync.Mutex
 	told *outcome // whose differences are in the queue
+	// passing is until when what is on its way to something else is not written.
+	passing map[source.ObjectKey]time.Time
 }
+
+// passes is how long a status that is on its way to another may be left unwritten: an
+// opening goes through several within milliseconds.
+const passes = time.Second
 
 func newStatuses(log *slog.Logger, leads func() bool, last func() *outcome, c client.Client, e events.EventRecorder) *statuses {
 	queue := func() workqueue.TypedRateLimitingInterface[source.ObjectKey] {
 		return workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[source.ObjectKey](5*time.Millisecond, 30*time.Second))
 	}
-	return &statuses{client: c, events: e, log: log, leads: leads, last: last, wake: make(chan struct{}, 1), urgent: queue(), queue: queue()}
+	return &statuses{client: c, events: e, log: log, leads: leads, last: last, wake: make(chan struct{}, 1), passing: map[source.ObjectKey]time.Time{}, urgent: queue(), queue: queue()}
 }
 
 func (s *statuses) poke() {
@@ -196,6 +202,9 @@ func (s *statuses) write(ctx context.Context, key source.ObjectKey) error {
 	if !o.apply(key, wanted) {
 		return nil
 	}
+	if transient(obj, wanted) && s.leave(key) {
+		return nil
+	}
 	if err := s.client.Status().Patch(ctx, wanted, client.MergeFromWithOptions(obj, client.MergeFromWithOptimisticLock{})); err != nil {
 		return client.IgnoreNotFound(err)
 	}
@@ -203,6 +212,25 @@ func (s *statuses) write(ctx context.Context, key source.ObjectKey) error {
 		s.tell(obj.(*v1alpha1.Activation), is)
 	}
 	return nil
+}
+
+// leave reports whether a status on its way to another is left for now, and looks again
+// when it is not any more.
+func (s *statuses) leave(key source.ObjectKey) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	until, known := s.passing[key]
+	switch {
+	case !known:
+		s.passing[key] = now.Add(passes)
+		s.urgent.AddAfter(key, passes)
+		return true
+	case now.Before(until):
+		return true
+	}
+	delete(s.passing, key)
+	return false
 }
 
 func emptyOf(key source.ObjectKey) client.Object {

@@ -88,6 +88,12 @@ var pods int
 // pod starts one, connected to a replica.
 func (c *cluster) pod(name string, to *replica) *pod {
 	GinkgoHelper()
+	return c.podOf(name, to, "emergency")
+}
+
+// podOf has the certificate of the emergency Gateway, and says that it is one of says.
+func (c *cluster) podOf(name string, to *replica, says string) *pod {
+	GinkgoHelper()
 	gateway := types.NamespacedName{Namespace: release, Name: "emergency"}
 	tls := c.file("tls-" + name)
 	Expect(os.MkdirAll(tls, 0o700)).To(Succeed())
@@ -100,7 +106,7 @@ func (c *cluster) pod(name string, to *replica) *pod {
 	}
 	p := newSandbox()
 	p.address = fmt.Sprintf("%s:%d", p.address, ports.ContainerPort(int32(c.port)))
-	common := []string{"--gateway", gateway.String(), "--run-dir", GinkgoT().TempDir(), "--audit-dir", c.file("audit-" + name)}
+	common := []string{"--gateway", release + "/" + says, "--run-dir", GinkgoT().TempDir(), "--audit-dir", c.file("audit-" + name)}
 	p.agentArgs = append([]string{
 		"agent", "--pod", name, "--controller", fmt.Sprintf("%s:%d", podIP, to.xds), "--server-name", "breakglass-controller." + release + ".svc", "--tls-dir", tls,
 	}, common...)
