@@ -11,6 +11,8 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+
+	"github.com/breakglass-gateway/breakglass-gateway/test/testbed"
 )
 
 // app is what there is to reach, and belongs to the users: it is there before the door and after it.
@@ -84,7 +86,7 @@ var _ = Describe("The chart", Ordered, func() {
 		Expect(err).NotTo(HaveOccurred())
 		kubectl(ctx, "apply", "--server-side", "-f", filepath.Join(strings.TrimSpace(string(dir)), "config/crd/standard"))
 		kubectl(ctx, "wait", "--for=condition=Established", "crd", "--all", "--timeout=1m")
-		apply(ctx, "default", app)
+		apply(ctx, "", app)
 		kubectl(ctx, "-n", tenants, "rollout", "status", "deployment/backend", "--timeout=1m")
 		d.alice, d.carol = person(ctx, "alice"), person(ctx, "carol")
 		before = takeInventory(ctx)
@@ -104,8 +106,15 @@ var _ = Describe("The chart", Ordered, func() {
 	survives(d)
 
 	It("leaves nothing behind when it is uninstalled, and has touched nothing that is not its own", func(ctx context.Context) {
+		const name = "uninstalled"
+		deadline := d.open(ctx, name, 15*time.Second)
+		p := d.probe(name)
+		stream := d.client(false).Events("stream", testbed.Host(name), "/api/stream", d.token())
 		began := time.Now()
 		uninstall(ctx, d)
+		Eventually(stream.Done()).Should(BeClosed())
+		Expect(stream.Last()).To(BeTemporally("<", deadline.Add(time.Second)), stream.String())
+		p.stop(deadline)
 		Eventually(func(g Gomega) {
 			missing, left, changed := before.compare(takeInventory(ctx))
 			g.Expect(missing).To(BeEmpty(), "what is gone")

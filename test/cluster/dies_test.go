@@ -26,7 +26,7 @@ func dies(d *door) {
 	It("keeps every deadline and the streams of the other Envoy when an agent, an Envoy and a pod of the fleet are killed", func(ctx context.Context) {
 		const name = "fleet-dies"
 		fleet := steady(ctx, fleets, 2)
-		deadline := d.open(ctx, name, 45*time.Second)
+		deadline := d.open(ctx, name, 35*time.Second)
 		p := d.probe(name)
 		stream := func(pod corev1.Pod) *testbed.Stream {
 			return d.envoy(pod).Events("stream by "+pod.Name, testbed.Host(name), "/api/stream", d.token())
@@ -63,7 +63,7 @@ func dies(d *door) {
 	It("fails no request, and keeps the deadline, when both controllers are killed, and goes on opening when they are back", func(ctx context.Context) {
 		const name = "controllers-die"
 		replicas := steady(ctx, controllers, 2)
-		deadline := d.open(ctx, name, 25*time.Second)
+		deadline := d.open(ctx, name, 20*time.Second)
 		p := d.probe(name)
 		began := time.Now()
 		stream := d.client(false).Events("stream", testbed.Host(name), "/api/stream", d.token())

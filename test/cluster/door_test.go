@@ -227,7 +227,7 @@ func restarts(ctx context.Context, pod, name string) int32 {
 func told(ctx context.Context) string {
 	var out strings.Builder
 	for _, args := range [][]string{
-		{"-n", release, "get", "pods,services,events", "-o", "wide"}, {"get", "gateways,httproutes,activations", "-A"},
+		{"-n", release, "get", "pods,services,persistentvolumeclaims,events", "-o", "wide"}, {"get", "namespace", release, "-o", "yaml"}, {"get", "gateways,httproutes,activations", "-A"},
 		{"-n", release, "logs", "--prefix", "--tail=60", "-l", controllers}, {"-n", release, "logs", "--prefix", "--all-containers", "--tail=30", "-l", fleets},
 	} {
 		text, err := shared.Kubectl(ctx, args...)

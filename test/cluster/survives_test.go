@@ -16,7 +16,7 @@ func survives(d *door) {
 	It("goes on without the API server: what is open ends on time, and who is killed meanwhile comes back", func(ctx context.Context) {
 		const name = "no-api-server"
 		fleet, replicas := steady(ctx, fleets, 2), steady(ctx, controllers, 2)
-		deadline := d.open(ctx, name, 40*time.Second)
+		deadline := d.open(ctx, name, 35*time.Second)
 		p := d.probe(name)
 		began := time.Now()
 		stream := d.envoy(fleet[1]).Events("stream", testbed.Host(name), "/api/stream", d.token())

@@ -17,6 +17,7 @@ import (
 func uninstall(ctx context.Context, d *door) {
 	GinkgoHelper()
 	helm(ctx, "uninstall", "breakglass", "-n", release, "--wait", "--timeout", "2m")
+	kubectl(ctx, "wait", "pods", "-n", release, "--all", "--for=delete", "--timeout=6m")
 	kubectl(ctx, "delete", "crd", "activations.breakglass.dev", "emergencypolicies.breakglass.dev")
 	kubectl(ctx, "delete", "namespace", release, "--timeout=2m")
 

@@ -121,9 +121,14 @@ func (n *Node) Kubectl(ctx context.Context, args ...string) (string, error) {
 	return output(n.Command(ctx, append([]string{"kubectl"}, args...)...))
 }
 
-// Apply applies manifests. Objects that do not say where they belong get into the namespace.
+// Apply applies manifests. Objects that do not say where they belong get into the namespace; with "" they may belong to
+// several.
 func (n *Node) Apply(ctx context.Context, namespace, manifests string) error {
-	cmd := n.Command(ctx, "kubectl", "apply", "--namespace="+namespace, "--filename=-")
+	args := []string{"kubectl", "apply", "--filename=-"}
+	if namespace != "" {
+		args = append(args, "--namespace="+namespace)
+	}
+	cmd := n.Command(ctx, args...)
 	cmd.Stdin = strings.NewReader(manifests)
 	_, err := output(cmd)
 	return err
