@@ -114,21 +114,29 @@ func (k *keep) load() (*source.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	var in keptFile
-	if err = json.Unmarshal(text, &in); err == nil && in.V != 1 {
-		err = fmt.Errorf("its version is %d and should be 1", in.V)
-	}
+	set, err := parseKept(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s is not of this version, or damaged, and was removed: %w", k.file, errors.Join(err, os.Remove(k.file)))
 	}
+	return set, nil
+}
+
+func parseKept(text []byte) (*source.Set, error) {
+	var in keptFile
+	if err := json.Unmarshal(text, &in); err != nil {
+		return nil, err
+	}
+	if in.V != 1 {
+		return nil, fmt.Errorf("its version is %d and should be 1", in.V)
+	}
 	var objects []source.Object
-	for _, o := range in.Objects {
+	for i, o := range in.Objects {
 		obj := newOfKind(o.Kind)
 		if obj == nil {
 			continue // of a later version
 		}
 		if err := json.Unmarshal(o.Object, obj); err != nil {
-			return nil, fmt.Errorf("%s: %w", k.file, err)
+			return nil, fmt.Errorf("objects[%d]: %w", i, err)
 		}
 		key, _ := source.KeyOf(obj)
 		objects = append(objects, source.Object{Key: key, Object: obj})

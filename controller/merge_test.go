@@ -1,0 +1,164 @@
+package controller
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
+	"github.com/breakglass-gateway/breakglass-gateway/translator"
+)
+
+// longAgo is when the conditions that are there last changed.
+var longAgo = metav1.NewTime(installed)
+
+func condition(kind string, status metav1.ConditionStatus, reason string) metav1.Condition {
+	return metav1.Condition{Type: kind, Status: status, Reason: reason, LastTransitionTime: longAgo}
+}
+
+// found is an outcome of these objects and statuses.
+func found(st translator.Statuses, objects ...source.Object) *outcome {
+	return &outcome{set: source.NewSet(objects), result: &translator.Result{Statuses: st, Records: map[types.NamespacedName]activation.Record{}}}
+}
+
+func ourParent(name string, conditions ...metav1.Condition) gwv1.RouteParentStatus {
+	return gwv1.RouteParentStatus{ParentRef: gwv1.ParentReference{Name: gwv1.ObjectName(name)}, ControllerName: v1alpha1.ControllerName, Conditions: conditions}
+}
+
+func routeStatus(parents ...gwv1.RouteParentStatus) (s gwv1.HTTPRouteStatus) {
+	s.Parents = parents
+	return s
+}
+
+func TestWhatOthersSayOfARouteStays(t *testing.T) {
+	foreign := gwv1.RouteParentStatus{ParentRef: gwv1.ParentReference{Name: "ingress"}, ControllerName: "example.com/other", Conditions: []metav1.Condition{condition("Accepted", metav1.ConditionTrue, "Accepted")}}
+	route := &gwv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Namespace: "pay", Name: "db"}}
+	key := source.ObjectKey{Kind: "HTTPRoute", Namespace: "pay", Name: "db"}
+	seen := source.Object{Key: key, Object: route.DeepCopy()}
+	route.Status.Parents = []gwv1.RouteParentStatus{
+		ourParent("gone", condition("Accepted", metav1.ConditionTrue, "Accepted")), foreign,
+		ourParent("door", condition("Accepted", metav1.ConditionFalse, "X"), condition("theirs", metav1.ConditionTrue, "Y")),
+	}
+	o := found(translator.Statuses{HTTPRoutes: map[types.NamespacedName]gwv1.HTTPRouteStatus{pay("db"): routeStatus(
+		ourParent("new", condition("Accepted", metav1.ConditionTrue, "Accepted")),
+		ourParent("door", condition("Accepted", metav1.ConditionTrue, "Accepted")),
+	)}}, seen)
+	if !o.apply(key, route) {
+		t.Fatal("nothing is to be written")
+	}
+	p := route.Status.Parents
+	if len(p) != 3 || !reflect.DeepEqual(p[0], foreign) || p[1].ParentRef.Name != "door" || p[2].ParentRef.Name != "new" {
+		t.Fatalf("parents are %+v", p)
+	}
+	if c := p[1].Conditions; len(c) != 2 || c[1] != condition("theirs", metav1.ConditionTrue, "Y") || c[0].LastTransitionTime == longAgo {
+		t.Errorf("conditions are %+v", c)
+	}
+	if o.apply(key, route) {
+		t.Error("written again, and nothing changed")
+	}
+
+	// It is no route of ours any more: what we said goes, the rest stays.
+	o = found(translator.Statuses{}, seen)
+	if !o.apply(key, route) || len(route.Status.Parents) != 1 || !reflect.DeepEqual(route.Status.Parents[0], foreign) {
+		t.Errorf("parents are %+v", route.Status.Parents)
+	}
+}
+
+func TestAParentThatIsNamedTwiceIsNotWrittenAgainAndAgain(t *testing.T) {
+	twice := routeStatus(ourParent("door", condition("Accepted", metav1.ConditionTrue, "A")), ourParent("door", condition("Accepted", metav1.ConditionTrue, "A")))
+	there := applyParents(nil, twice.Parents)
+	for i := range there {
+		there[i].Conditions[0].LastTransitionTime = longAgo
+	}
+	if again := applyParents(there, twice.Parents); !reflect.DeepEqual(again, there) {
+		t.Errorf("%+v, was %+v", again, there)
+	}
+}
+
+func TestATransitionIsOneOfStatus(t *testing.T) {
+	there := []metav1.Condition{condition("Live", metav1.ConditionTrue, "Old")}
+	same := merge(there, []metav1.Condition{{Type: "Live", Status: metav1.ConditionTrue, Reason: "New", Message: "m", ObservedGeneration: 7}})
+	if c := same[0]; c.Reason != "New" || c.ObservedGeneration != 7 || c.LastTransitionTime != longAgo {
+		t.Errorf("another reason: %+v", c)
+	}
+	if c := merge(there, []metav1.Condition{{Type: "Live", Status: metav1.ConditionFalse}})[0]; c.LastTransitionTime == longAgo || c.Reason == "" {
+		t.Errorf("another status: %+v", c)
+	}
+	if there[0].Reason != "Old" {
+		t.Error("what was there was changed in place")
+	}
+}
+
+func TestAStatusIsOfTheGenerationThatIsThere(t *testing.T) {
+	gateway := func(generation int64, uid types.UID) *gwv1.Gateway {
+		return &gwv1.Gateway{ObjectMeta: metav1.ObjectMeta{Namespace: "pay", Name: "door", Generation: generation, UID: uid}}
+	}
+	key := source.ObjectKey{Kind: "Gateway", Namespace: "pay", Name: "door"}
+	o := found(translator.Statuses{Gateways: map[types.NamespacedName]gwv1.GatewayStatus{pay("door"): {Conditions: []metav1.Condition{condition("Accepted", metav1.ConditionTrue, "A")}}}},
+		source.Object{Key: key, Object: gateway(2, "uid")})
+	for name, c := range map[string]struct {
+		obj  *gwv1.Gateway
+		want bool
+	}{"this": {gateway(2, "uid"), true}, "newer": {gateway(3, "uid"), false}, "another": {gateway(2, "other"), false}} {
+		if got := o.apply(key, c.obj); got != c.want || len(c.obj.Status.Conditions) > 0 != c.want {
+			t.Errorf("%s: written %t", name, got)
+		}
+	}
+}
+
+func TestAGatewaysListenersKeepWhatOthersSayOfThem(t *testing.T) {
+	status := gwv1.GatewayStatus{
+		Conditions: []metav1.Condition{condition("theirs", metav1.ConditionTrue, "Y")},
+		Listeners: []gwv1.ListenerStatus{
+			{Name: "gone"}, {Name: "https", Conditions: []metav1.Condition{condition("theirs", metav1.ConditionTrue, "Y"), condition("Accepted", metav1.ConditionTrue, "A")}},
+		},
+	}
+	applyGateway(&status, gwv1.GatewayStatus{
+		Conditions: []metav1.Condition{condition("Accepted", metav1.ConditionTrue, "A")},
+		Listeners:  []gwv1.ListenerStatus{{Name: "https", Conditions: []metav1.Condition{condition("Accepted", metav1.ConditionTrue, "A")}}},
+	})
+	if len(status.Conditions) != 2 || status.Conditions[0].Type != "theirs" || len(status.Listeners) != 1 ||
+		len(status.Listeners[0].Conditions) != 2 || status.Listeners[0].Conditions[1].LastTransitionTime != longAgo {
+		t.Errorf("%+v", status)
+	}
+}
+
+// TestNoStatusTakesBackWhatAnEarlierLeaderSaid: who leads now has seen the object, and
+// found what it writes before it saw it.
+func TestNoStatusTakesBackWhatAnEarlierLeaderSaid(t *testing.T) {
+	at := metav1.NewMicroTime(installed)
+	later := metav1.NewMicroTime(installed.Add(time.Minute))
+	target := func(o *v1alpha1.Opening) []v1alpha1.TargetStatus {
+		return []v1alpha1.TargetStatus{{TargetReference: v1alpha1.TargetReference{Kind: "HTTPRoute", Name: "db"}, Opening: o}}
+	}
+	opened, ended := &v1alpha1.Opening{Digest: "1", At: at}, &v1alpha1.Opening{Digest: "1", At: at, EndedAt: &later}
+	key := source.ObjectKey{Kind: "Activation", Namespace: "pay", Name: "a"}
+	for name, c := range map[string]struct {
+		there, is v1alpha1.ActivationStatus
+		want      bool
+	}{
+		"an ending":          {v1alpha1.ActivationStatus{Phase: v1alpha1.PhaseRevoked, Deadline: &at}, v1alpha1.ActivationStatus{Phase: v1alpha1.PhaseLive, Deadline: &at}, false},
+		"a shorter deadline": {v1alpha1.ActivationStatus{Phase: v1alpha1.PhaseLive, Deadline: &at}, v1alpha1.ActivationStatus{Phase: v1alpha1.PhaseLive, Deadline: &later}, false},
+		"an opening":         {v1alpha1.ActivationStatus{Phase: v1alpha1.PhaseLive, Deadline: &at, Targets: target(opened)}, v1alpha1.ActivationStatus{Phase: v1alpha1.PhasePending, Deadline: &at, Targets: target(nil)}, false},
+		"a target's ending":  {v1alpha1.ActivationStatus{Phase: v1alpha1.PhaseLive, Deadline: &at, Targets: target(ended)}, v1alpha1.ActivationStatus{Phase: v1alpha1.PhaseLive, Deadline: &at, Targets: target(opened)}, false},
+		"nothing":            {v1alpha1.ActivationStatus{Phase: v1alpha1.PhaseLive, Deadline: &later, Targets: target(opened)}, v1alpha1.ActivationStatus{Phase: v1alpha1.PhaseLive, Deadline: &at, Targets: target(ended)}, true},
+		"a window":           {v1alpha1.ActivationStatus{Phase: v1alpha1.PhaseLive, Deadline: &at, Targets: target(opened)}, v1alpha1.ActivationStatus{Phase: v1alpha1.PhaseRefused, Deadline: &later}, true},
+	} {
+		a := &v1alpha1.Activation{ObjectMeta: metav1.ObjectMeta{Namespace: "pay", Name: "a", UID: "uid"}, Status: c.there}
+		o := found(translator.Statuses{Activations: map[types.NamespacedName]v1alpha1.ActivationStatus{pay("a"): c.is}})
+		if got := o.apply(key, a); got != c.want {
+			t.Errorf("it takes back %s: written %t, want %t", name, got, c.want)
+		}
+		o.result.Records[pay("a")] = activation.Record{Namespace: "pay", Name: "a", UID: "another"}
+		a.Status = c.there
+		if o.apply(key, a) {
+			t.Errorf("%s: written to another one of this name", name)
+		}
+	}
+}
