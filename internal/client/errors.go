@@ -23,10 +23,6 @@ func (c *Cluster) explain(err error, what, namespace, role string) error {
 	if !errors.As(err, &status) {
 		return c.unreachable(err)
 	}
-	in := "in all namespaces"
-	if namespace != "" {
-		in = "in namespace " + namespace
-	}
 	message := status.Status().Message
 	if _, sentence, found := strings.Cut(message, denied); found {
 		return control.Errorf(control.Refused, "%s", sentence)
@@ -35,11 +31,7 @@ func (c *Cluster) explain(err error, what, namespace, role string) error {
 	case apierrors.IsUnauthorized(err):
 		return control.Errorf(control.Forbidden, "the API server %s does not know who you are: log in to the cluster again, or name another --context", c.info.Where)
 	case apierrors.IsForbidden(err):
-		remedy := fmt.Sprintf("ask for a RoleBinding to the ClusterRole %s there", role)
-		if namespace == "" {
-			remedy = fmt.Sprintf("name a namespace with -n, or ask for a ClusterRoleBinding to the ClusterRole %s", role)
-		}
-		return control.Errorf(control.Forbidden, "you may not %s %s: %s (%s)", what, in, remedy, message)
+		return forbidden(message, what, namespace, role)
 	case apierrors.IsAlreadyExists(err) && details != nil:
 		return control.Errorf(control.Refused, "the name %s/%s is spent: an Activation of that name exists; choose another with --name", namespace, details.Name)
 	case apierrors.IsNotFound(err):
@@ -54,6 +46,14 @@ func (c *Cluster) explain(err error, what, namespace, role string) error {
 		return control.Errorf(control.Unavailable, "the API server %s cannot do it now: %s", c.info.Where, message)
 	}
 	return control.Errorf(control.Internal, "the API server %s: %s", c.info.Where, message)
+}
+
+func forbidden(message, what, namespace, role string) error {
+	in, remedy := "in namespace "+namespace, fmt.Sprintf("ask for a RoleBinding to the ClusterRole %s there", role)
+	if namespace == "" {
+		in, remedy = "in all namespaces", fmt.Sprintf("name a namespace with -n, or ask for a ClusterRoleBinding to the ClusterRole %s", role)
+	}
+	return control.Errorf(control.Forbidden, "you may not %s %s: %s (%s)", what, in, remedy, message)
 }
 
 func (c *Cluster) notFound(details *metav1.StatusDetails, namespace string) error {
