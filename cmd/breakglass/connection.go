@@ -9,6 +9,9 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 )
 
+// systemDataDir is another in a test.
+var systemDataDir = "/var/lib/breakglass"
+
 // defaultDataDir is $BREAKGLASS_DATA_DIR, else /var/lib/breakglass for root,
 // else ~/.local/state/breakglass. Empty if there is no home directory.
 func defaultDataDir() string {
@@ -16,7 +19,7 @@ func defaultDataDir() string {
 		return dir
 	}
 	if os.Geteuid() == 0 {
-		return "/var/lib/breakglass"
+		return systemDataDir
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/client"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/token"
@@ -19,7 +20,10 @@ import (
 
 // tokenCheckOptions are the flags of token check.
 type tokenCheckOptions struct {
+	backend
 	config, policy, role, file string
+	// where the manifests are, in words.
+	where string
 }
 
 const tokenCheckLong = `Say whether a token would be let in, and if not which rule refuses it and what to
@@ -32,26 +36,33 @@ can be an argument, but then every process of this host can see it.
 With ROUTE (NAMESPACE/NAME), policy and role are those of the route: the policy by
 its Gateway's class, the role by its label ` + v1alpha1.RoleLabel + `.
 
-Exit codes: 0 it would be let in; 1 it would be refused, or something is wrong.`
+The policy is that of the manifests in --config, or else the one that is in use. What
+you may not read there is not known: a key set in a Secret, for example.
+
+Exit codes: 0 it would be let in; 1 it would be refused, or something is wrong.` + backendLong
 
 func newTokenCheckCommand() *cobra.Command {
 	var o tokenCheckOptions
 	cmd := &cobra.Command{
-		Use:   "check --config DIR [TOKEN|-] [ROUTE] [--role ROLE]",
+		Use:   "check [TOKEN|-] [ROUTE] [--role ROLE] [--config DIR]",
 		Short: "Say why a token would be refused",
 		Long:  tokenCheckLong,
 		Example: `  breakglass token check --config . - payments/db-failover < token
-  breakglass token check --config . --token-file token --role db-failover`,
+  breakglass token check --config . --token-file token --role db-failover
+  breakglass token check --context prod --token-file token payments/db-failover`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.config, "config", "", "directory of manifests (required)")
+	f.StringVar(&o.config, "config", "", "directory of manifests (default: those in use)")
 	f.StringVar(&o.policy, "policy", "", "EmergencyPolicy by name, if there are several and no ROUTE is given")
 	f.StringVar(&o.role, "role", "", "emergency role (default: that of ROUTE)")
 	f.StringVar(&o.file, "token-file", "", "file to read the token from")
-	addDataDirFlag(cmd)
-	cobra.CheckErr(cmd.MarkFlagRequired("config"))
+	o.addFlags(cmd)
+	for _, other := range []string{"kubeconfig", "context", "socket"} {
+		cmd.MarkFlagsMutuallyExclusive("config", other)
+	}
+	_ = cmd.MarkFlagDirname("config") // the flag is right above
 	return cmd
 }
 
@@ -60,10 +71,10 @@ func (o *tokenCheckOptions) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(o.config); err != nil {
-		return fmt.Errorf("--config: %w", err)
+	set, err := o.manifests(cmd)
+	if err != nil {
+		return err
 	}
-	set := source.Load(o.config)
 	for _, p := range set.Problems {
 		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "Warning: %s\n", p.Error())
 	}
@@ -88,6 +99,33 @@ func (o *tokenCheckOptions) run(cmd *cobra.Command, args []string) error {
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "Allowed: %s\n", clean(verdict.Message))
 	return err
+}
+
+// manifests to check against.
+func (o *tokenCheckOptions) manifests(cmd *cobra.Command) (*source.Set, error) {
+	if o.config != "" {
+		if _, err := os.Stat(o.config); err != nil {
+			return nil, fmt.Errorf("--config: %w", err)
+		}
+		o.where = "--config"
+		return source.Load(o.config), nil
+	}
+	c, err := o.open(cmd.ErrOrStderr())
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if cluster, is := c.(*client.Cluster); is {
+		o.where = "the cluster"
+		return cluster.Manifests(cmd.Context())
+	}
+	o.where = "what serve has in use"
+	l, err := (&manifests{connection: o.connection, live: true}).load(cmd)
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	return l.set, nil
 }
 
 // token reads it, and returns what is left of the arguments.
@@ -144,7 +182,7 @@ func issuerKeys(cmd *cobra.Command, set *source.Set, policy string, issuer *v1al
 		from = fmt.Sprintf("Secret %s/%s, key %q", ref.Namespace, ref.Name, ref.Key)
 		obj := set.Secrets[types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}]
 		if obj == nil || obj.Data[ref.Key] == nil {
-			return nil, fmt.Errorf("%s does not exist", from)
+			return nil, fmt.Errorf("%s does not exist, or is not for you to read", from)
 		}
 		data = obj.Data[ref.Key]
 	case src.ConfigMapRef != nil:
@@ -152,7 +190,7 @@ func issuerKeys(cmd *cobra.Command, set *source.Set, policy string, issuer *v1al
 		from = fmt.Sprintf("ConfigMap %s/%s, key %q", ref.Namespace, ref.Name, ref.Key)
 		obj := set.ConfigMaps[types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}]
 		if obj == nil || obj.Data[ref.Key] == "" {
-			return nil, fmt.Errorf("%s does not exist", from)
+			return nil, fmt.Errorf("%s does not exist, or is not for you to read", from)
 		}
 		data = []byte(obj.Data[ref.Key])
 	case src.Remote != nil:

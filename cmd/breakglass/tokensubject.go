@@ -17,7 +17,7 @@ func (o *tokenCheckOptions) subject(set *source.Set, args []string) (*v1alpha1.E
 	role := o.role
 	var candidates []string
 	if len(args) > 0 {
-		route, err := findRoute(set, args[0])
+		route, err := o.findRoute(set, args[0])
 		if err != nil {
 			return nil, "", err
 		}
@@ -31,7 +31,7 @@ func (o *tokenCheckOptions) subject(set *source.Set, args []string) (*v1alpha1.E
 			return nil, "", fmt.Errorf("HTTPRoute %s/%s is labelled %s=%s: only that role opens it, and %s never does", route.Namespace, route.Name, v1alpha1.RoleLabel, label, role)
 		}
 		if candidates = routePolicies(set, route); len(candidates) == 0 && o.policy == "" {
-			return nil, "", fmt.Errorf("HTTPRoute %s/%s is attached to no Gateway whose class names an EmergencyPolicy of this directory: correct its parentRefs, or choose a policy with --policy", route.Namespace, route.Name)
+			return nil, "", fmt.Errorf("HTTPRoute %s/%s is attached to no Gateway whose class names an EmergencyPolicy that is there: correct its parentRefs, or choose a policy with --policy", route.Namespace, route.Name)
 		}
 	} else {
 		for name := range set.Policies {
@@ -41,20 +41,21 @@ func (o *tokenCheckOptions) subject(set *source.Set, args []string) (*v1alpha1.E
 	if role == "" {
 		return nil, "", usagef("name the role with --role, or a ROUTE that has one")
 	}
-	policy, err := choosePolicy(set, o.policy, candidates)
+	policy, err := o.choosePolicy(set, candidates)
 	return policy, role, err
 }
 
-func choosePolicy(set *source.Set, name string, candidates []string) (*v1alpha1.EmergencyPolicy, error) {
+func (o *tokenCheckOptions) choosePolicy(set *source.Set, candidates []string) (*v1alpha1.EmergencyPolicy, error) {
+	name := o.policy
 	slices.Sort(candidates)
 	candidates = slices.Compact(candidates)
 	switch {
 	case name != "" && set.Policies[name] == nil:
-		return nil, fmt.Errorf("there is no EmergencyPolicy %q in --config", name)
+		return nil, fmt.Errorf("there is no EmergencyPolicy %q in %s", name, o.where)
 	case name != "":
 		return set.Policies[name], nil
 	case len(candidates) == 0:
-		return nil, fmt.Errorf("there is no EmergencyPolicy in --config")
+		return nil, fmt.Errorf("there is no EmergencyPolicy in %s", o.where)
 	case len(candidates) > 1:
 		return nil, usagef("there are EmergencyPolicies %s: choose one with --policy", strings.Join(candidates, ", "))
 	}
@@ -62,7 +63,7 @@ func choosePolicy(set *source.Set, name string, candidates []string) (*v1alpha1.
 }
 
 // findRoute takes NAME, too, where it is the only one.
-func findRoute(set *source.Set, arg string) (*gwv1.HTTPRoute, error) {
+func (o *tokenCheckOptions) findRoute(set *source.Set, arg string) (*gwv1.HTTPRoute, error) {
 	t, err := parseTarget(arg)
 	if err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func findRoute(set *source.Set, arg string) (*gwv1.HTTPRoute, error) {
 	}
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("there is no HTTPRoute %q in --config", arg)
+		return nil, fmt.Errorf("there is no HTTPRoute %q in %s", arg, o.where)
 	case 1:
 		return found[0], nil
 	}

@@ -150,6 +150,16 @@ var _ = Describe("The command line on a cluster", Ordered, func() {
 		Expect(st.Problems).To(ContainElement(HaveField("Object", "GatewayClasses, Gateways, EmergencyPolicies")))
 		Expect(c.cli(bob, "status").out).To(ContainSubstring("EmergencyPolicies: you may not see them: ask for a ClusterRoleBinding to the ClusterRole breakglass-reviewer"))
 
+		Expect(os.WriteFile(c.file("token"), []byte(c.issuer.Token("sre")), 0o600)).To(Succeed())
+		a = c.cli(admin, "token", "check", "--token-file", c.file("token"), "payments/db")
+		Expect(a.code).To(BeZero(), a.errOut)
+		Expect(a.out).To(HavePrefix("Allowed: "))
+		Expect(os.WriteFile(c.file("token"), []byte(c.issuer.Token("dev")), 0o600)).To(Succeed())
+		a = c.cli(admin, "token", "check", "--token-file", c.file("token"), "payments/db")
+		Expect(a.errOut).To(ContainSubstring("Error: refused with 403, "))
+		a = c.cli(bob, "token", "check", "--token-file", c.file("token"), "payments/db")
+		Expect(a.errOut).To(ContainSubstring("you may not see all EmergencyPolicies"))
+
 		a = c.cli(admin, "timeline")
 		Expect(a.code).To(BeZero(), a.errOut)
 		Expect(a.out).To(MatchRegexp(`activation opened +bob +Activation payments/cli-1 +db +INC-7 +until `))
@@ -178,7 +188,7 @@ var _ = Describe("The command line on a cluster", Ordered, func() {
 		Expect(c.cli(carol, "revoke", "payments/cli-1").code).To(BeZero()) // it has ended
 	})
 
-	It("takes a serve that runs before a kubeconfig, and says what to do without either", func() {
+	It("says what to do without a serve and without a kubeconfig", func() {
 		a := c.cli("/nonexistent", "status")
 		Expect(a.code).To(Equal(1))
 		Expect(a.errOut).To(MatchRegexp(`^Error: there is nobody to ask: .*: name a serve with --data-dir, or a cluster with --kubeconfig\n$`))
