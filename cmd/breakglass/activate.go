@@ -101,8 +101,11 @@ func (o *activateOptions) run(cmd *cobra.Command, args []string) error {
 		}
 	}
 	seen, err := c.Activate(ctx, control.ActivateRequest{Activation: *a})
-	if err != nil {
-		return fmt.Errorf("%s/%s was not activated: %w", a.Namespace, a.Name, err)
+	switch key := a.Namespace + "/" + a.Name; {
+	case errors.Is(err, client.ErrUnknown):
+		return fmt.Errorf("%s was asked for: %w: to take it back once that works again run: breakglass revoke %s%s", key, err, key, o.flags())
+	case err != nil:
+		return fmt.Errorf("%s was not activated: %w", key, err)
 	}
 	if !o.noWait {
 		seen, err = o.wait(ctx, c, seen, cmd.ErrOrStderr())

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,7 +61,7 @@ func (o *exportCluster) run(cmd *cobra.Command, dir string) error {
 	}
 	defer c.Close()
 	opts := jumphost.Options{Addresses: o.addresses, PrivateKeys: o.privateKeys}
-	w := &clusterWriter{dir: dir, errOut: errOut, quiet: o.watch}
+	w := &clusterWriter{dir: dir, errOut: errOut, quiet: o.watch, wrong: map[string]bool{}}
 	if o.watch {
 		return w.explain(jumphost.Watch(ctx, c.Config, c.Scheme, c.Mapper, c.Reader(), opts, w.write, w.failed))
 	}
@@ -82,8 +83,10 @@ type clusterWriter struct {
 	// quiet: an export that changes nothing is no news.
 	quiet bool
 	told  []string
-	wrong string
 	wrote bool
+
+	mu    sync.Mutex
+	wrong map[string]bool // what was told since all was well
 }
 
 func (w *clusterWriter) write(e *jumphost.Export) error {
@@ -96,7 +99,9 @@ func (w *clusterWriter) write(e *jumphost.Export) error {
 	if err != nil {
 		return err
 	}
-	w.wrong = ""
+	w.mu.Lock()
+	clear(w.wrong)
+	w.mu.Unlock()
 	if !slices.Equal(told, w.told) {
 		for _, text := range told {
 			w.say("Note: %s", clean(text))
@@ -110,10 +115,12 @@ func (w *clusterWriter) write(e *jumphost.Export) error {
 	return nil
 }
 
-// failed tells each error once in a row.
+// failed tells each error once until all is well again.
 func (w *clusterWriter) failed(err error) {
-	if text := w.explain(err).Error(); text != w.wrong {
-		w.wrong = text
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if text := w.explain(err).Error(); !w.wrong[text] {
+		w.wrong[text] = true
 		w.say("Warning: %s: what was exported before stays; trying again", clean(text))
 	}
 }

@@ -50,6 +50,11 @@ func (f *follower) run(ctx context.Context, a *v1alpha1.Activation) error {
 			_, err := fmt.Fprintf(f.out, "Still open: it closes by itself at %s. Close it now: breakglass revoke %s%s\n", deadlineText(a, time.Now()), key, f.flags)
 			return err
 		case n := <-heard:
+			if control.CodeOf(n.err) == control.NotFound && f.client.Info().Cluster {
+				f.clear()
+				_, err := fmt.Fprintf(f.out, "Closed: %s: it was deleted\n", key)
+				return err
+			}
 			if n.err != nil {
 				lost = f.mourn(lost, n.err)
 				break

@@ -105,6 +105,12 @@ func (o *revokeOptions) report(ctx context.Context, out io.Writer, c client.Clie
 		key := types.NamespacedName{Namespace: a.Namespace, Name: a.Name}
 		// The answer may have come before the end did.
 		now, err := c.Wait(ctx, key, func(a *v1alpha1.Activation) bool { return a.Status.Phase.Final() })
+		if control.CodeOf(err) == control.NotFound && c.Info().Cluster {
+			if _, err := fmt.Fprintf(out, "Deleted: %s\n", key); err != nil { // which closes it, too
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			late = append(late, fmt.Sprintf("%s: %v", key, err))
 			continue

@@ -30,6 +30,10 @@ import (
 // ErrNoCluster is what the error is when no kubeconfig names a cluster.
 var ErrNoCluster = errors.New("no kubeconfig names a cluster")
 
+// ErrUnknown is what the error is when a request may have been carried out although
+// its answer did not come.
+var ErrUnknown = errors.New("whether it was made is not known")
+
 // answerTimeout bounds one request to the API server that is no watch.
 const answerTimeout = 15 * time.Second
 
@@ -134,10 +138,15 @@ func (c *Cluster) Activate(ctx context.Context, req control.ActivateRequest) (*v
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	a := req.Activation.DeepCopy()
-	if err := c.objects.Create(ctx, a); err != nil {
-		return nil, c.explain(err, "make Activations", a.Namespace, "breakglass-activator-"+a.Spec.Role)
+	err := c.objects.Create(ctx, a)
+	if err == nil {
+		return a, nil
 	}
-	return a, nil
+	told := c.explain(err, "make Activations", a.Namespace, "breakglass-activator-"+a.Spec.Role)
+	if arrived(err) {
+		return nil, fmt.Errorf("%w: %w", ErrUnknown, told)
+	}
+	return nil, told
 }
 
 // Wait reads the Activation, and watches it from there on.

@@ -1,8 +1,10 @@
 package client
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -64,6 +66,20 @@ func (c *Cluster) notFound(details *metav1.StatusDetails, namespace string) erro
 		return control.Errorf(control.NotFound, "there is no Activation %s/%s", namespace, details.Name)
 	}
 	return control.Errorf(control.NotFound, "the cluster %s has no Breakglass Gateway, or only a part of it: install its Helm chart and the Gateway API, or name another --context", c.info.Where)
+}
+
+// arrived reports whether a request that failed may have been carried out.
+func arrived(err error) bool {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return status.Status().Code == http.StatusGatewayTimeout
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return false
+	}
+	var certificate *tls.CertificateVerificationError
+	return !errors.As(err, &certificate) && !strings.Contains(err.Error(), "getting credentials") // of an exec plugin
 }
 
 // unreachable is an error of the way to the API server, or of the way to who one is.

@@ -2,16 +2,23 @@ package jumphost
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/url"
 	"time"
 
+	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
 const (
@@ -23,9 +30,18 @@ const (
 )
 
 // Watch calls write with an export at once and after changes, until ctx ends. What
-// could not be made or written is told, and tried again.
+// could not be read, made or written is told, by several goroutines, and tried again.
 func Watch(ctx context.Context, cfg *rest.Config, scheme *runtime.Scheme, mapper meta.RESTMapper, direct client.Reader, o Options, write func(*Export) error, failed func(error)) error {
-	c, err := cache.New(cfg, cache.Options{Scheme: scheme, Mapper: mapper, ReaderFailOnMissingInformer: true, DefaultTransform: dropManagedFields})
+	ctrllog.SetLogger(logr.Discard()) // what is wrong is told in our words
+	klog.SetLogger(logr.Discard())
+	c, err := cache.New(cfg, cache.Options{
+		Scheme: scheme, Mapper: mapper, ReaderFailOnMissingInformer: true, DefaultTransform: dropManagedFields,
+		DefaultWatchErrorHandler: func(_ context.Context, _ *toolscache.Reflector, err error) {
+			if !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) && !errors.Is(err, io.EOF) && ctx.Err() == nil {
+				failed(fmt.Errorf("the API server cannot be read: %w", cause(err)))
+			}
+		},
+	})
 	if err != nil {
 		return err
 	}
@@ -68,6 +84,15 @@ func Watch(ctx context.Context, cfg *rest.Config, scheme *runtime.Scheme, mapper
 			settle(ctx, changed)
 		}
 	}
+}
+
+// cause is the same for all kinds if they all have the same.
+func cause(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
 }
 
 // informers of all kinds, which read nothing yet. An optional kind that the API

@@ -207,6 +207,7 @@ var _ = Describe("A jump host", Ordered, func() {
 		By("an API server that goes")
 		c.component("kube-apiserver").kill()
 		r.kill()
+		Eventually(export.log).Should(ContainSubstring("Warning: the API server cannot be read: dial tcp"))
 		a := c.cli(c.file("admin.kubeconfig"), "activate", "payments/db", "--role", "db", "--drill", "--reason", "x")
 		Expect(a.errOut).To(ContainSubstring("the way in is a jump host with breakglass serve"))
 
