@@ -63,7 +63,9 @@ func (o *exportCluster) run(cmd *cobra.Command, dir string) error {
 	opts := jumphost.Options{Addresses: o.addresses, PrivateKeys: o.privateKeys}
 	w := &clusterWriter{dir: dir, errOut: errOut, quiet: o.watch, wrong: map[string]bool{}}
 	if o.watch {
-		return w.explain(jumphost.Watch(ctx, c.Config, c.Scheme, c.Mapper, c.Reader(), opts, w.write, w.failed))
+		return w.explain(jumphost.Watch(ctx, jumphost.Watching{
+			Config: c.Config, Scheme: c.Scheme, Mapper: c.Mapper, Direct: c.Reader(), Options: opts, Write: w.write, Failed: w.failed,
+		}))
 	}
 	busy := working(errOut, "reading the cluster")
 	read, cancel := context.WithTimeout(ctx, time.Minute)

@@ -19,34 +19,45 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
 const (
 	// quiet is how long nothing must change before what there is is written: what
 	// belongs together rarely comes at once. busy is how long that may take.
 	quiet, busy = time.Second, 10 * time.Second
-	// again is how often all is looked at anew: key sets are not watched.
-	again = time.Minute
+	// again is how often all is looked at anew: key sets are not watched, and what
+	// has failed may not any more.
+	again = 15 * time.Second
 )
 
-// Watch calls write with an export at once and after changes, until ctx ends. What
-// could not be read, made or written is told, by several goroutines, and tried again.
-func Watch(ctx context.Context, cfg *rest.Config, scheme *runtime.Scheme, mapper meta.RESTMapper, direct client.Reader, o Options, write func(*Export) error, failed func(error)) error {
+// Watching is what Watch works with.
+type Watching struct {
+	Config *rest.Config
+	Scheme *runtime.Scheme
+	Mapper meta.RESTMapper
+	// Direct reads from the API server itself.
+	Direct  client.Reader
+	Options Options
+	// Write takes an export. Failed is told what could not be read, made or written,
+	// by several goroutines.
+	Write  func(*Export) error
+	Failed func(error)
+}
+
+// Watch writes an export at once and after changes, until ctx ends. What has failed
+// is tried again.
+func Watch(ctx context.Context, w Watching) error {
 	ctrllog.SetLogger(logr.Discard()) // what is wrong is told in our words
 	klog.SetLogger(logr.Discard())
-	c, err := cache.New(cfg, cache.Options{
-		Scheme: scheme, Mapper: mapper, ReaderFailOnMissingInformer: true, DefaultTransform: dropManagedFields,
-		DefaultWatchErrorHandler: func(_ context.Context, _ *toolscache.Reflector, err error) {
-			if !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) && !errors.Is(err, io.EOF) && ctx.Err() == nil {
-				failed(fmt.Errorf("the API server cannot be read: %w", cause(err)))
-			}
-		},
+	c, err := cache.New(w.Config, cache.Options{
+		Scheme: w.Scheme, Mapper: w.Mapper, ReaderFailOnMissingInformer: true, DefaultTransform: dropManagedFields, DefaultWatchErrorHandler: w.watchFailed,
 	})
 	if err != nil {
 		return err
 	}
 	changed := make(chan struct{}, 1)
-	of, read, err := informers(ctx, c, direct, func(any) {
+	of, read, err := informers(ctx, c, w.Direct, func(any) {
 		select {
 		case changed <- struct{}{}:
 		default:
@@ -62,29 +73,43 @@ func Watch(ctx context.Context, cfg *rest.Config, scheme *runtime.Scheme, mapper
 	tick := time.NewTicker(again)
 	defer tick.Stop()
 	for {
-		all, err := readAll(ctx, c, of)
-		var e *Export
-		if err == nil {
-			e, err = pick(ctx, all, direct, o)
-		}
-		if err == nil {
-			err = write(e)
-		}
-		retry := make(<-chan time.Time)
-		if err != nil && ctx.Err() == nil {
-			failed(err)
-			retry = time.After(busy)
+		if err := w.once(ctx, c, of); err != nil && ctx.Err() == nil {
+			w.Failed(err)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-retry:
 		case <-tick.C:
 		case <-changed:
 			settle(ctx, changed)
 		}
 	}
 }
+
+// once makes and writes an export. Nothing is written of what may be old: watches do
+// not say that they have not heard anything for a while.
+func (w *Watching) once(ctx context.Context, c client.Reader, of []kind) error {
+	if err := w.Direct.List(ctx, &gwv1.GatewayClassList{}, client.Limit(1)); err != nil {
+		return unread(err)
+	}
+	all, err := readAll(ctx, c, of)
+	if err != nil {
+		return err
+	}
+	e, err := pick(ctx, all, w.Direct, w.Options)
+	if err != nil {
+		return err
+	}
+	return w.Write(e)
+}
+
+func (w *Watching) watchFailed(ctx context.Context, _ *toolscache.Reflector, err error) {
+	if !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) && !errors.Is(err, io.EOF) && ctx.Err() == nil {
+		w.Failed(unread(err))
+	}
+}
+
+func unread(err error) error { return fmt.Errorf("the API server cannot be read: %w", cause(err)) }
 
 // cause is the same for all kinds if they all have the same.
 func cause(err error) error {
