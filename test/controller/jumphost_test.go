@@ -119,7 +119,8 @@ var _ = Describe("A jump host", Ordered, func() {
 		double.Spec.ParentRefs = append(double.Spec.ParentRefs, gwv1.ParentReference{Name: "primary"})
 		Expect(c.admin.Create(ctx, double)).To(Succeed())
 		c.service("unused", 1)
-		c.activate("here", "db", "10m")
+		// The API server comes to know of rights and policies in its own time.
+		Eventually(func() error { return c.alice.Create(ctx, activationOf("here", "db", "10m")) }).Should(Succeed())
 		dir := c.file("once")
 		a := c.cli(kubeconfig, "export", dir, "--from-cluster")
 		Expect(a.code).To(BeZero(), a.errOut)
