@@ -23,11 +23,8 @@ func (o *outcome) apply(key source.ObjectKey, obj client.Object) bool {
 	was := obj.DeepCopyObject()
 	switch obj := obj.(type) {
 	case *v1alpha1.Activation:
-		is, ours := st.Activations[name]
-		if r, known := o.result.Records[name]; !ours || known && r.UID != "" && r.UID != obj.UID && !r.Removed {
-			return false // what is known is of another one of this name
-		}
-		if older(is, obj.Status) {
+		is, ours := o.activation(name, obj)
+		if !ours {
 			return false
 		}
 		is.Conditions = merge(obj.Status.Conditions, is.Conditions)
@@ -57,6 +54,16 @@ func (o *outcome) apply(key source.ObjectKey, obj client.Object) bool {
 		obj.Status.Parents = applyParents(obj.Status.Parents, st.HTTPRoutes[name].Parents)
 	}
 	return !equality.Semantic.DeepEqual(was, obj)
+}
+
+// activation is what o says of an Activation, if it is of this very one and takes
+// nothing back.
+func (o *outcome) activation(name types.NamespacedName, obj *v1alpha1.Activation) (is v1alpha1.ActivationStatus, ours bool) {
+	is, ours = o.result.Statuses.Activations[name]
+	if r, known := o.result.Records[name]; known && r.UID != "" && r.UID != obj.UID && !r.Removed {
+		return is, false // what is known is of another one of this name
+	}
+	return is, ours && !older(is, obj.Status)
 }
 
 // older reports whether is was made before the loop has seen there, which another

@@ -68,12 +68,7 @@ func (s *Server) run(g adsStream, id string, c *conn, st *stream, req *discovery
 		// The newest snapshot is looked up in every round, and responses are made
 		// only when the sender is free: changes coalesce, and a closing is never
 		// behind a queue of our own.
-		if req.GetTypeUrl() == ReportType {
-			if s.told(c, reportOf(req, now)) {
-				s.onChange(id)
-			}
-			req = nil
-		}
+		req = s.withoutReport(id, c, req, now)
 		st.set(s.wanted(id, c), now)
 		if req != nil {
 			if err := st.request(req, now); err != nil {
@@ -113,6 +108,17 @@ func (s *Server) run(g adsStream, id string, c *conn, st *stream, req *discovery
 			return status.Error(codes.Aborted, "a newer stream of the same Envoy took over")
 		}
 	}
+}
+
+// withoutReport takes in a report; any other request is returned.
+func (s *Server) withoutReport(id string, c *conn, req *discovery.DeltaDiscoveryRequest, now time.Time) *discovery.DeltaDiscoveryRequest {
+	if req.GetTypeUrl() != ReportType {
+		return req
+	}
+	if s.told(c, reportOf(req, now)) {
+		s.onChange(id)
+	}
+	return nil
 }
 
 func receive(g adsStream, reqs chan<- *discovery.DeltaDiscoveryRequest, failed chan<- error) {

@@ -39,15 +39,19 @@ func (c *Cluster) explain(err error, what, namespace, role string) error {
 	case apierrors.IsNotFound(err):
 		return c.notFound(details, namespace)
 	case apierrors.IsInvalid(err) && details != nil && len(details.Causes) > 0:
-		var lines []string
-		for _, cause := range details.Causes {
-			lines = append(lines, strings.TrimPrefix(cause.Field+": "+cause.Message, ": "))
-		}
-		return control.InvalidError("the Activation is not valid", lines...)
+		return invalid(details.Causes)
 	case status.Status().Code == http.StatusTooManyRequests || status.Status().Code >= http.StatusInternalServerError:
 		return control.Errorf(control.Unavailable, "the API server %s cannot do it now: %s", c.info.Where, message)
 	}
 	return control.Errorf(control.Internal, "the API server %s: %s", c.info.Where, message)
+}
+
+func invalid(causes []metav1.StatusCause) error {
+	var lines []string
+	for _, cause := range causes {
+		lines = append(lines, strings.TrimPrefix(cause.Field+": "+cause.Message, ": "))
+	}
+	return control.InvalidError("the Activation is not valid", lines...)
 }
 
 func forbidden(message, what, namespace, role string) error {
