@@ -133,13 +133,51 @@ func (s *state) foreign(r *route) string {
 	return ""
 }
 
+// unread says why nothing of a kind is taken from a namespace, nil if it is. Also
+// what is there, of an installation that listed more, is not.
+func (s *state) unread(kinds, namespace string) error {
+	if c := s.in.Cluster; c != nil && !c.SecretNamespaces[namespace] {
+		return fmt.Errorf("%s of namespace %s are not read: add it to secretNamespaces of the installation", kinds, namespace)
+	}
+	return nil
+}
+
 // metadataServices answer with a machine's credentials, by cloud, beyond the
 // link-local ones.
-var metadataServices = []netip.Addr{
-	netip.MustParseAddr("fd00:ec2::254"),   // AWS
-	netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
-	netip.MustParseAddr("192.0.0.192"),     // Oracle Cloud
-	netip.MustParseAddr("168.63.129.16"),   // Azure
+var metadataServices = prefixes(
+	"fd00:ec2::/32",      // AWS
+	"100.100.100.200/32", // Alibaba Cloud
+	"192.0.0.192/32",     // Oracle Cloud
+	"168.63.129.16/32",   // Azure
+	"fd20:ce::254/128",   // Google Cloud
+)
+
+// unusable are addresses of no host: "this network" (RFC 1122, Linux has 0.0.0.0 for
+// itself) and broadcast.
+var unusable = prefixes("0.0.0.0/8", "255.255.255.255/32")
+
+// embedding are prefixes of IPv6 addresses that hold an IPv4 address, and where: what
+// translates them, if anything does, goes there.
+var embedding = []struct {
+	prefix netip.Prefix
+	at     int // of its first byte
+}{
+	{netip.MustParsePrefix("::/96"), 12},           // IPv4-compatible, RFC 4291
+	{netip.MustParsePrefix("::ffff:0:0:0/96"), 12}, // SIIT, RFC 2765
+	{netip.MustParsePrefix("64:ff9b::/96"), 12},    // NAT64, RFC 6052
+	{netip.MustParsePrefix("64:ff9b:1::/48"), 12},  // NAT64 with a /96 of it, RFC 8215
+	{netip.MustParsePrefix("2002::/16"), 2},        // 6to4, RFC 3056
+}
+
+func prefixes(all ...string) (out []netip.Prefix) {
+	for _, p := range all {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
+}
+
+func within(a netip.Addr, all []netip.Prefix) bool {
+	return slices.ContainsFunc(all, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // unreachable says why an endpoint is no backend, "" if it may be one: it would be
@@ -154,13 +192,24 @@ func (s *state) unreachable(a netip.Addr) string {
 // Unreachable says why an address of a cluster is no backend of an emergency route,
 // "" if it may be one.
 func Unreachable(a netip.Addr) string {
-	switch a = a.Unmap(); {
-	case a.IsLoopback(), a.IsUnspecified():
+	a = a.WithZone("").Unmap()
+	switch {
+	case a.IsLoopback(), within(a, unusable), a.IsUnspecified():
 		return "is the Envoy's own host"
 	case a.IsLinkLocalUnicast(), a.IsMulticast():
 		return "is link-local or multicast"
-	case slices.Contains(metadataServices, a):
+	case within(a, metadataServices):
 		return "is a cloud's metadata service"
+	}
+	for _, e := range embedding {
+		if !e.prefix.Contains(a) {
+			continue
+		}
+		bytes := a.As16()
+		v4, _ := netip.AddrFromSlice(bytes[e.at : e.at+4])
+		if why := Unreachable(v4); why != "" {
+			return fmt.Sprintf("holds %s, which %s", v4, why)
+		}
 	}
 	return ""
 }

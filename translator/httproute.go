@@ -178,7 +178,7 @@ func (s *state) parentGateway(route types.NamespacedName, ref gwv1.ParentReferen
 
 // attach finds the listeners that take the route, with their hostnames.
 func (s *state) attach(r *route, p *parent) {
-	named, allowed := false, false
+	named, allowed, notOptedIn := false, false, s.optedIn(r.key.Namespace)
 	for _, l := range p.gateway.listeners {
 		if p.ref.SectionName != nil && *p.ref.SectionName != l.spec.Name || p.ref.Port != nil && *p.ref.Port != l.spec.Port {
 			continue
@@ -188,11 +188,13 @@ func (s *state) attach(r *route, p *parent) {
 			continue
 		}
 		allowed = true
+		if notOptedIn != "" {
+			continue // it takes no place: it would be a 404 in somebody else's route
+		}
 		if hosts := CommonHostnames(l.hostname, r.obj.Spec.Hostnames); len(hosts) > 0 {
 			p.attached = append(p.attached, attachment{l, hosts})
 		}
 	}
-	notOptedIn := s.optedIn(r.key.Namespace)
 	refused := func(reason gwv1.RouteConditionReason, message string) {
 		p.accepted = no(string(gwv1.RouteConditionAccepted), string(reason), message)
 	}

@@ -168,11 +168,11 @@ func (s *state) certificate(l *listener, ref gwv1.SecretObjectReference) (secret
 	}) {
 		return secret{}, gwv1.ListenerReasonRefNotPermitted, fmt.Errorf("Secret %s is in another namespace and no ReferenceGrant there permits it", key)
 	}
+	if why := s.unread("Secrets", key.Namespace); why != nil {
+		return secret{}, invalid, why
+	}
 	obj := s.in.Secrets[key]
 	if obj == nil {
-		if c := s.in.Cluster; c != nil && !c.SecretNamespaces[key.Namespace] {
-			return secret{}, invalid, fmt.Errorf("Secrets of namespace %s are not read: add it to secretNamespaces of the installation", key.Namespace)
-		}
 		return secret{}, invalid, fmt.Errorf("Secret %s does not exist", key)
 	}
 	cert, private := obj.Data[corev1.TLSCertKey], obj.Data[corev1.TLSPrivateKeyKey]

@@ -68,6 +68,9 @@ func (s *state) keys(policy string, spec *v1alpha1.Issuer) (*jwks.Set, error) {
 		return jwks.Parse([]byte(*src.Inline), spec.Algorithms)
 	case src.SecretRef != nil:
 		ref := src.SecretRef
+		if why := s.unread("Secrets", ref.Namespace); why != nil {
+			return nil, fmt.Errorf("jwks.secretRef: %w", why)
+		}
 		obj := s.in.Secrets[types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}]
 		if obj == nil {
 			return nil, fmt.Errorf("jwks.secretRef: Secret %s/%s does not exist", ref.Namespace, ref.Name)
@@ -75,6 +78,9 @@ func (s *state) keys(policy string, spec *v1alpha1.Issuer) (*jwks.Set, error) {
 		return parseKeys(obj.Data[ref.Key], ref, "Secret", spec.Algorithms)
 	case src.ConfigMapRef != nil:
 		ref := src.ConfigMapRef
+		if why := s.unread("ConfigMaps", ref.Namespace); why != nil {
+			return nil, fmt.Errorf("jwks.configMapRef: %w", why)
+		}
 		obj := s.in.ConfigMaps[types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}]
 		if obj == nil {
 			return nil, fmt.Errorf("jwks.configMapRef: ConfigMap %s/%s does not exist", ref.Namespace, ref.Name)

@@ -23,6 +23,7 @@ import (
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
 	"github.com/breakglass-gateway/breakglass-gateway/xds/snapshot"
 )
@@ -55,6 +56,9 @@ func TestATranslatorThatRemembersSaysWhatOneThatDoesNotWould(t *testing.T) {
 				}
 				for _, f := range want.Facts {
 					in.Records[f.Record.Key()] = f.Record
+				}
+				if tellStatuses(t, in, want); in.Cluster != nil && rapid.IntRange(0, 9).Draw(t, "forgets") == 0 {
+					in.Records = map[types.NamespacedName]activation.Record{}
 				}
 				in.Delivery = map[types.NamespacedName]snapshot.Delivery{}
 				for k, g := range want.Gateways {
@@ -166,6 +170,67 @@ func surround(t *rapid.T, in *Input) {
 		in.Namespaces = map[string]*corev1.Namespace{"pay": {ObjectMeta: metav1.ObjectMeta{Name: "pay"}}}
 	}
 	in.ClockBehind = mostly(t, "behind", 0, time.Second)
+	if rapid.IntRange(0, 2).Draw(t, "cluster") == 0 {
+		in.Cluster = genCluster(t, in)
+	}
+}
+
+// genCluster is what only a cluster has, or none of it.
+func genCluster(t *rapid.T, in *Input) *Cluster {
+	if rapid.IntRange(0, 4).Draw(t, "no cluster") == 0 {
+		return nil
+	}
+	in.Namespaces = maps.Clone(in.Namespaces)
+	if in.Namespaces == nil {
+		in.Namespaces = map[string]*corev1.Namespace{}
+	}
+	if label := mostly(t, "opted in", v1alpha1.EmergencyRoutesAllowed, "no"); in.Namespaces["pay"] == nil || in.Namespaces["pay"].Labels[v1alpha1.EmergencyRoutesLabel] != label {
+		in.Namespaces["pay"] = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "pay", Labels: map[string]string{v1alpha1.EmergencyRoutesLabel: label}}}
+	}
+	if p := in.Policies["emergency"]; p != nil { // or nothing would ever be open: the door is no loopback here
+		p = p.DeepCopy()
+		p.Spec.Scope = v1alpha1.Scope{AllowWildcardHostnames: true, AllowCatchAllPath: true, AllowAnyMethod: true, AllowUnlabelled: true, AllowPlainHTTP: true}
+		in.Policies["emergency"] = p
+	}
+	c := &Cluster{
+		GatewayNamespaces: map[string]bool{mostly(t, "Gateways in", "pay", "other"): true}, SecretNamespaces: map[string]bool{mostly(t, "Secrets of", "pay", "other"): true},
+		Addresses: map[types.NamespacedName][]gwv1.GatewayStatusAddress{},
+	}
+	c.Follow, c.Refusing = rapid.IntRange(0, 3).Draw(t, "follows") == 0, mostly(t, "refuses", "", "the clocks differ")
+	c.Distrusted = map[types.NamespacedName]string{key(anyOf(t, "distrusted", "act0", "act1", "nobody")): "nobody checked"}
+	if rapid.Bool().Draw(t, "addressed") {
+		c.Addresses[key("door")] = []gwv1.GatewayStatusAddress{{Value: anyOf(t, "address of the door", "10.0.0.1", "10.0.0.2")}}
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "peers") {
+		p := Peer{Name: anyOf(t, "peer", "one", "two"), Envoys: map[types.NamespacedName]int{key("door"): rapid.IntRange(0, 2).Draw(t, "Envoys")}, Serving: map[string]bool{}}
+		for _, r := range in.Records {
+			for _, target := range r.Targets {
+				for _, o := range target.Openings {
+					p.Serving[o] = true
+				}
+			}
+		}
+		if rapid.Bool().Draw(t, "lags") {
+			clear(p.Serving)
+		}
+		c.Peers = append(c.Peers, p)
+	}
+	return c
+}
+
+// tellStatuses writes what was found to the objects, as a leader does.
+func tellStatuses(t *rapid.T, in *Input, out *Result) {
+	if in.Cluster == nil || in.Cluster.Follow || !rapid.Bool().Draw(t, "told") {
+		return
+	}
+	in.Activations = maps.Clone(in.Activations)
+	for k, s := range out.Statuses.Activations {
+		if a := in.Activations[k]; a != nil {
+			a = a.DeepCopy()
+			s.DeepCopyInto(&a.Status)
+			in.Activations[k] = a
+		}
+	}
 }
 
 // certificates are two pairs of one name.
@@ -195,7 +260,7 @@ func difference(got, want *Result) string {
 		{"status of policies", got.Statuses.Policies, want.Statuses.Policies},
 		{"status of activations", got.Statuses.Activations, want.Statuses.Activations},
 		{"facts", got.Facts, want.Facts}, {"issuers", got.Issuers, want.Issuers},
-		{"records", got.Records, want.Records}, {"next instant", got.Next, want.Next},
+		{"served leases", got.Served, want.Served}, {"records", got.Records, want.Records}, {"next instant", got.Next, want.Next},
 	} {
 		if !reflect.DeepEqual(part.got, part.want) {
 			return fmt.Sprintf("%s:\n%+v\nwant\n%+v", part.name, part.got, part.want)
