@@ -16,6 +16,7 @@ import (
 	"github.com/go-logr/logr"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/peer"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/discovery"
@@ -177,7 +178,10 @@ func (c *controller) serveXDS() (stop func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for Envoys (--xds-address): %w", err)
 	}
-	s := grpc.NewServer(append(xds.ServerOptions(), grpc.Creds(credentials.NewTLS(pki.ServerConfig(c.authority.state))))...)
+	s := grpc.NewServer(append(xds.ServerOptions(),
+		grpc.Creds(credentials.NewTLS(pki.ServerConfig(c.authority.state))),
+		// A connection must not outlive by far the certificate that it began with.
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: pki.LeafLife / 2, MaxConnectionAgeGrace: time.Second}))...)
 	c.xds.Register(s)
 	go func() {
 		if err := s.Serve(sock); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
