@@ -317,6 +317,8 @@ func TestProgrammedAndLiveAreWhatTheEnvoysOfAllReplicasSay(t *testing.T) {
 // random, and now and then what else there is.
 func TestATranslatorThatRemembersIsRightInACluster(t *testing.T) {
 	base, open, followed := inCluster(t), 0, 0
+	base.Policies["emergency"].Spec.Issuers[0].JWKS = v1alpha1.JWKSSource{SecretRef: &v1alpha1.KeySetReference{Namespace: "pay", Name: "keys", Key: "jwks"}}
+	base.Secrets = map[types.NamespacedName]*corev1.Secret{key("keys"): {Data: map[string][]byte{"jwks": []byte(goodKeys)}}}
 	rapid.Check(t, func(rt *rapid.T) {
 		world := *base
 		in := &world
