@@ -68,13 +68,16 @@ func newCluster() *cluster {
 	_, err = c.env.Start()
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() { _ = c.env.Stop() })
+	c.env.Config.QPS = -1 // what is measured is not this client's patience
 	c.admin, err = client.NewWithWatch(c.env.Config, client.Options{Scheme: scheme})
 	Expect(err).NotTo(HaveOccurred())
 	Expect(os.WriteFile(c.file("admin.kubeconfig"), c.env.KubeConfig, 0o600)).To(Succeed())
 	c.install()
 	user, err := c.env.AddUser(envtest.User{Name: "alice", Groups: []string{"system:authenticated"}}, nil)
 	Expect(err).NotTo(HaveOccurred())
-	c.alice, err = client.New(user.Config(), client.Options{Scheme: scheme})
+	asAlice := user.Config()
+	asAlice.QPS = -1
+	c.alice, err = client.New(asAlice, client.Options{Scheme: scheme})
 	Expect(err).NotTo(HaveOccurred())
 	for _, obj := range []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: tenants, Labels: map[string]string{v1alpha1.EmergencyRoutesLabel: v1alpha1.EmergencyRoutesAllowed}}},
