@@ -104,9 +104,10 @@ var _ = Describe("The chart", Ordered, func() {
 	upgrades(d)
 	more(d)
 	survives(d)
+	records(d)
 
 	It("leaves nothing behind when it is uninstalled, and has touched nothing that is not its own", func(ctx context.Context) {
-		const name = "uninstalled"
+		name := once("uninstalled")
 		deadline := d.open(ctx, name, 15*time.Second)
 		p := d.probe(name)
 		stream := d.client(false).Events("stream", testbed.Host(name), "/api/stream", d.token())

@@ -42,6 +42,8 @@ type door struct {
 	alice, carol string // their kubeconfigs
 	address      string // of the load balancer
 	routes       map[string]bool
+	// answered is how many requests of probes were let in.
+	answered int
 }
 
 func newDoor() *door {
@@ -66,7 +68,7 @@ gateway: {hostname: "*.example.test"}
 audit:
   volume:
     emptyDir: null
-    ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}}
+    persistentVolumeClaim: {claimName: breakglass-audit}
 `, release, d.issuer.URL, testbed.JWKS(d.issuer.Key)), 0o600)).To(Succeed())
 	return d
 }
@@ -97,6 +99,11 @@ func (d *door) envoy(pod corev1.Pod) *testbed.Client {
 
 func (d *door) at(address string, http2 bool) *testbed.Client {
 	return testbed.TLSOver(func(ctx context.Context) (net.Conn, error) { return shared.Dial(ctx, "tcp", address) }, d.pool, http2)
+}
+
+// once is a name for a spec: an Activation's name is spent once, and a spec may be tried again.
+func once(name string) string {
+	return fmt.Sprintf("%s-%d", name, CurrentSpecReport().NumAttempts)
 }
 
 // route makes a dormant route of that name, once.

@@ -52,6 +52,7 @@ func installs(d *door) {
 		began := time.Now()
 		kubectl(ctx, "create", "namespace", release)
 		d.certificate(ctx, release)
+		apply(ctx, release, auditVolume)
 		notes := helm(ctx, "install", "breakglass", chart, "-n", release, "-f", d.values, "--wait", "--timeout", "2m")
 		Expect(notes).To(ContainSubstring("kubectl create rolebinding oncall -n payments --clusterrole breakglass-activator-db"))
 		AddReportEntry("helm install --wait", time.Since(began).Round(time.Millisecond).String())

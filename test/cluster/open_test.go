@@ -22,7 +22,7 @@ import (
 
 func opens(d *door) {
 	It("lets alice, who may do nothing but activate, open a route by kubectl apply: until its deadline, for who has a token", func(ctx context.Context) {
-		const name = "opens"
+		name := once("opens")
 		d.route(ctx, name)
 		token := d.token()
 		get := d.client(false).Status(testbed.Host(name), "/api/x", token)
@@ -81,7 +81,7 @@ func opens(d *door) {
 	})
 
 	It("opens within milliseconds", func(ctx context.Context) {
-		const name = "quick"
+		name := once("quick")
 		d.route(ctx, name)
 		alice := apiClient(d.alice)
 		get := d.client(false).Status(testbed.Host(name), "/api/x", d.token())
@@ -104,7 +104,7 @@ func opens(d *door) {
 	})
 
 	It("lets carol, who may do nothing but revoke, close what is open", func(ctx context.Context) {
-		const name = "revoked"
+		name := once("revoked")
 		deadline := d.open(ctx, name, 5*time.Minute)
 		p := d.probe(name)
 		stream := d.client(false).Events("stream", testbed.Host(name), "/api/stream", d.token())

@@ -13,6 +13,7 @@ import (
 
 // probes ask for a route all the time, through the load balancer.
 type probes struct {
+	door *door
 	// may have a token: on fresh connections, and on one of HTTP/1.1 and one of HTTP/2 that they keep.
 	may map[string]*testbed.Probe
 	// stranger has none.
@@ -24,6 +25,7 @@ func (d *door) probe(route string) *probes {
 	host, path := testbed.Host(route), "/api/probe"
 	with := testbed.Request{Host: host, Path: path, Token: d.token()}
 	return &probes{
+		door: d,
 		may: map[string]*testbed.Probe{
 			"fresh":     d.client(false).Fresh().Probe(with, 40*time.Millisecond),
 			"kept":      d.client(false).Probe(with, 20*time.Millisecond),
@@ -36,13 +38,20 @@ func (d *door) probe(route string) *probes {
 // stop them, and check that nobody was let in without a token or after the deadline.
 func (p *probes) stop(deadline time.Time) {
 	GinkgoHelper()
+	count := func(r testbed.Reply) {
+		if r.Status == 200 {
+			p.door.answered++
+		}
+	}
 	for _, r := range p.stranger.Stop() {
+		count(r)
 		Expect(r.Status).To(BeElementOf(0, 401, 404), "without a token: %+v", r)
 	}
 	for name, probe := range p.may {
 		samples := probe.Stop()
 		AddReportEntry("probes on "+name+" connections", testbed.Runs(samples), ReportEntryVisibilityFailureOrVerbose)
 		for _, r := range samples {
+			count(r)
 			if r.Status == 200 {
 				Expect(r.Start).To(BeTemporally("<", deadline), "%s: let in after the deadline %s", name, deadline)
 			}

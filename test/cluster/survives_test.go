@@ -14,7 +14,7 @@ import (
 
 func survives(d *door) {
 	It("goes on without the API server: what is open ends on time, and who is killed meanwhile comes back", func(ctx context.Context) {
-		const name = "no-api-server"
+		name := once("no-api-server")
 		fleet, replicas := steady(ctx, fleets, 2), steady(ctx, controllers, 2)
 		deadline := d.open(ctx, name, 35*time.Second)
 		p := d.probe(name)
@@ -63,7 +63,8 @@ func survives(d *door) {
 		Eventually(d.phase).WithArguments(ctx, name).Should(BeEquivalentTo("Expired"))
 		steady(ctx, controllers, 2)
 		steady(ctx, fleets, 2)
-		d.open(ctx, "api-server-back", 10*time.Second)
-		Eventually(d.client(false).Status(testbed.Host("api-server-back"), "/api/x", d.token())).Should(Equal(200))
+		again := once("api-server-back")
+		d.open(ctx, again, 10*time.Second)
+		Eventually(d.client(false).Status(testbed.Host(again), "/api/x", d.token())).Should(Equal(200))
 	})
 }

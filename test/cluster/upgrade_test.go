@@ -17,7 +17,7 @@ import (
 
 func upgrades(d *door) {
 	It("replaces every pod by helm upgrade without a failed request, and what is open stays open until the same deadline", func(ctx context.Context) {
-		const name = "upgraded"
+		name := once("upgraded")
 		old := map[string]bool{}
 		for _, pod := range append(steady(ctx, fleets, 2), steady(ctx, controllers, 2)...) {
 			old[string(pod.UID)] = true
@@ -75,7 +75,7 @@ func more(d *door) {
 		steady(ctx, fleets, 4)
 		its := fleets + ",breakglass.dev/gateway-namespace=doors"
 		Expect(pods(ctx, its)).To(HaveLen(2))
-		Expect(d.at(address+":443", false).Get(testbed.Host("opens"), "/api/x", d.token()).Status).To(Equal(404))
+		Expect(d.at(address+":443", false).Get(testbed.Host("status"), "/api/x", d.token()).Status).To(Equal(404))
 
 		kubectl(ctx, "-n", "doors", "delete", "gateway", "second")
 		Eventually(func() string {
