@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -16,16 +17,20 @@ import (
 // uninstall is what docs/install.md says, and what the users made is removed by them.
 func uninstall(ctx context.Context, d *door) {
 	GinkgoHelper()
+	began := time.Now()
+	told := func(what string) { AddReportEntry(what, time.Since(began).Round(time.Millisecond).String()) }
 	helm(ctx, "uninstall", "breakglass", "-n", release, "--wait", "--timeout", "2m")
 	kubectl(ctx, "wait", "pods", "-n", release, "--all", "--for=delete", "--timeout=6m")
+	told("the last pod was gone after")
 	kubectl(ctx, "delete", "crd", "activations.breakglass.dev", "emergencypolicies.breakglass.dev")
 	kubectl(ctx, "delete", "namespace", release, "--timeout=2m")
+	told("its namespace was gone after")
 
 	kubectl(ctx, "-n", tenants, "delete", "rolebinding", "oncall", "lead")
 	for name := range d.routes {
 		kubectl(ctx, "-n", tenants, "delete", "httproute", name)
 	}
-	kubectl(ctx, "-n", "doors", "delete", "secret", "emergency-tls")
+	kubectl(ctx, "-n", "doors", "delete", "secret", "emergency-tls", "--ignore-not-found")
 }
 
 // inventory is every object of the API server: what was meant with it, by its kind and name.
