@@ -154,6 +154,13 @@ func (d *door) open(ctx context.Context, name string, lasts time.Duration) time.
 	return d.look(ctx, name).Status.Deadline.Time
 }
 
+// revoke closes what is open, as carol.
+func (d *door) revoke(ctx context.Context, name string) time.Time {
+	GinkgoHelper()
+	kubectl(ctx, "--kubeconfig", d.carol, "-n", tenants, "patch", "activation", name, "--type=merge", "-p", `{"spec":{"revoked":true}}`)
+	return time.Now()
+}
+
 func (d *door) look(ctx context.Context, name string) (a v1alpha1.Activation) {
 	GinkgoHelper()
 	read(ctx, &a, "-n", tenants, "activation", name)

@@ -27,7 +27,7 @@ func opens(d *door) {
 		token := d.token()
 		get := d.client(false).Status(testbed.Host(name), "/api/x", token)
 		Expect(get()).To(Equal(404))
-		manifest := d.activation(name, name, 12*time.Second)
+		manifest := d.activation(name, name, 15*time.Second)
 		began := time.Now()
 		kubectl(ctx, "--kubeconfig", d.alice, "apply", "-f", manifest)
 		Eventually(get).WithPolling(time.Millisecond).Should(Equal(200))
@@ -69,7 +69,7 @@ func opens(d *door) {
 			AddReportEntry("the last byte of a stream came after its deadline by", s.Last().Sub(deadline).Round(10*time.Microsecond).String())
 		}
 		Eventually(get).Should(Equal(404))
-		p.calm(deadline.Add(-8*time.Second), deadline.Add(-100*time.Millisecond))
+		p.calm(deadline.Add(-5*time.Second), deadline.Add(-100*time.Millisecond))
 		p.stop(deadline)
 		Eventually(d.phase).WithArguments(ctx, name).Should(Equal(v1alpha1.PhaseExpired))
 
@@ -112,8 +112,7 @@ func opens(d *door) {
 
 		_, err := shared.Kubectl(ctx, "--kubeconfig", d.carol, "apply", "-f", d.activation("hers", name, time.Minute))
 		Expect(err).To(MatchError(ContainSubstring("orbidden")), "carol opens something")
-		kubectl(ctx, "--kubeconfig", d.carol, "-n", tenants, "patch", "activation", name, "--type=merge", "-p", `{"spec":{"revoked":true}}`)
-		revoked := time.Now()
+		revoked := d.revoke(ctx, name)
 		Eventually(stream.Done()).Should(BeClosed())
 		AddReportEntry("the last byte of a stream came after `kubectl patch` by", stream.Last().Sub(revoked).Round(time.Millisecond).String())
 		Eventually(d.phase).WithArguments(ctx, name).Should(Equal(v1alpha1.PhaseRevoked))

@@ -27,11 +27,11 @@ func (d *door) probe(route string) *probes {
 	return &probes{
 		door: d,
 		may: map[string]*testbed.Probe{
-			"fresh":     d.client(false).Fresh().Probe(with, 40*time.Millisecond),
-			"kept":      d.client(false).Probe(with, 20*time.Millisecond),
-			"kept by 2": d.client(true).Probe(with, 20*time.Millisecond),
+			"fresh":     d.client(false).Fresh().Probe(with, 60*time.Millisecond),
+			"kept":      d.client(false).Probe(with, 30*time.Millisecond),
+			"kept by 2": d.client(true).Probe(with, 30*time.Millisecond),
 		},
-		stranger: d.client(false).Fresh().Probe(testbed.Request{Host: host, Path: path}, 60*time.Millisecond),
+		stranger: d.client(false).Fresh().Probe(testbed.Request{Host: host, Path: path}, 80*time.Millisecond),
 	}
 }
 
