@@ -18,8 +18,9 @@ func (p *Plan) adopt() {
 		return
 	}
 	for _, key := range p.ordering {
-		if r := p.records[key]; !r.Final() && !p.gone(r) {
-			p.adoptOne(r, p.in.Objects[key])
+		obj := p.in.Objects[key] // nil: among restored objects it may be missing, and is not gone
+		if r := p.records[key]; obj != nil && !r.Final() && !p.gone(r) {
+			p.adoptOne(r, obj)
 		}
 	}
 }

@@ -285,3 +285,20 @@ func TestTheStatusIsWhatTheAPIServerKeeps(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsMissingAmongRestoredObjectsStaysOpenUntilItsDeadline(t *testing.T) {
+	w, _ := replicas(t)
+	start := w.now
+	w.activation("a", "db", "db", "10m")
+	w.settle()
+	lease := w.open("db", "#0").Opening
+	delete(w.objects, nn("a"))
+	w.cluster = &Cluster{Follow: true, Restored: true, Refusing: "the API server does not answer"}
+	w.settle()
+	w.wantOpen("db", lease, 10*time.Minute, start)
+	w.now = start.Add(10 * time.Minute)
+	w.settle()
+	if win := w.open("db", "#0"); win != nil {
+		t.Errorf("open after the deadline: %+v", win)
+	}
+}
