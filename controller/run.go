@@ -317,8 +317,12 @@ func (c *controller) write(ctx context.Context, cfg *rest.Config, mapper meta.RE
 	return nil
 }
 
-// askEvery is how often the API server is asked whether it is there.
-const askEvery = time.Second
+// askEvery is how often the API server is asked whether it is there. After an absence
+// of less than awayFor the watches come back by themselves as soon.
+const (
+	askEvery = time.Second
+	awayFor  = 3 * time.Second
+)
 
 // watchAway returns when the API server is back after it was away, or ctx ends. It asks
 // on connections of its own: an old one may take long to be known as dead.
@@ -336,7 +340,11 @@ func (c *controller) watchAway(ctx context.Context, cfg *rest.Config) error {
 			away = time.Now()
 			c.log.Warn("the API server does not answer: what is open goes on, and ends on time", "error", err)
 		case err == nil && !away.IsZero():
-			c.log.Info("the API server is back: reading the cluster anew", "after", time.Since(away).Round(time.Second).String())
+			after := time.Since(away)
+			if away = (time.Time{}); after < awayFor {
+				continue
+			}
+			c.log.Info("the API server is back: reading the cluster anew", "after", after.Round(time.Second).String())
 			return nil
 		}
 	}
