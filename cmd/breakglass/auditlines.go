@@ -18,15 +18,22 @@ func entryWriter(out io.Writer, form string) func(merkle.Entry) error {
 	}
 	l := &lines{out: out, widths: []int{6, 27, 18, 24, 28, 12, 10}}
 	return func(e merkle.Entry) error {
-		if err := l.heading("SEQ", "TIME", "EVENT", "WHO", "OBJECT", "ROLE", "INCIDENT", "MESSAGE"); err != nil {
+		if err := l.heading(entryColumns...); err != nil {
 			return err
 		}
-		t := tellEntry(e)
-		if t.at.IsZero() {
-			t.at = e.Time
-		}
-		return l.row(fmt.Sprint(e.Seq), t.at.Local().Format("2006-01-02 15:04:05.000 MST"), t.event, t.who, t.object, t.role, t.incident, t.message)
+		return l.row(entryCells(e)...)
 	}
+}
+
+var entryColumns = []string{"SEQ", "TIME", "EVENT", "WHO", "OBJECT", "ROLE", "INCIDENT", "MESSAGE"}
+
+// entryCells are an entry under entryColumns.
+func entryCells(e merkle.Entry) []string {
+	t := tellEntry(e)
+	if t.at.IsZero() {
+		t.at = e.Time
+	}
+	return []string{fmt.Sprint(e.Seq), t.at.Local().Format("2006-01-02 15:04:05.000 MST"), t.event, t.who, t.object, t.role, t.incident, t.message}
 }
 
 // writeEntry writes an entry as it is stored. On a terminal, what could drive it

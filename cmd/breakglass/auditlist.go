@@ -16,6 +16,7 @@ type auditListOptions struct {
 	output string
 	limit  int
 	follow bool
+	below  string
 }
 
 func newAuditListCommand() *cobra.Command {
@@ -28,14 +29,25 @@ Every entry is one line: a stream that was noted at its start has a second one f
 its end. This does not verify anything: see breakglass audit verify.
 
 With -o json each line is the entry as it is stored.
+
+Each controller and each pod of a cluster has a log of its own: --below shows all that
+are below a directory as one, each line with the log that it is in.
 ` + auditFilterLong,
 		Example: `  breakglass audit list --incident INC-4711
   breakglass audit list --denied --since 2h
   breakglass audit list --kind activation --kind policy --until 2026-11-24T06:00:00Z
-  breakglass audit list --subject alice -o json | jq .data.path`,
+  breakglass audit list --subject alice -o json | jq .data.path
+  breakglass audit list --below /srv/copy-of-all-logs --incident INC-4711`,
 		Args: noArgs,
-		RunE: cleanly(func(cmd *cobra.Command, _ []string) error { return o.list(cmd) }),
+		RunE: cleanly(func(cmd *cobra.Command, _ []string) error {
+			if o.below != "" {
+				return o.listBelow(cmd, o.below)
+			}
+			return o.list(cmd)
+		}),
 	}
+	cmd.Flags().StringVar(&o.below, "below", "", "show all logs below this directory together, such as those of a cluster's controllers and pods, in the order of their times")
+	_ = cmd.MarkFlagDirname("below") // the flag is right above
 	cmd.Flags().IntVar(&o.limit, "limit", 0, "the newest N that fit (0: all)")
 	o.addFlags(cmd)
 	return cmd
