@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
@@ -29,10 +30,12 @@ type keep struct {
 }
 
 // It is written every atMost, or so rarely that it takes no more than a share of the
-// time: with thousands of routes each write is some megabytes.
+// time: with thousands of routes each write is some megabytes. What is being opened
+// waits for no more than soon: a start without it would close it.
 const (
 	atMost = 2 * time.Second
 	share  = 50
+	soon   = 50 * time.Millisecond
 )
 
 // keptFile is the format of the file.
@@ -60,14 +63,19 @@ func (k *keep) poke() {
 // run writes until ctx ends, and once more then.
 func (k *keep) run(ctx context.Context) {
 	var written *source.Set
-	wait := atMost
+	var due time.Time // of the next write, if nothing opens
+	opened := map[types.NamespacedName]bool{}
 	save := func() {
 		o := k.last()
 		if o == nil || o.set == written {
 			return
 		}
+		if !o.opensMore(opened) && time.Now().Before(due) && ctx.Err() == nil {
+			time.AfterFunc(time.Until(due), k.poke)
+			return
+		}
 		began := time.Now()
-		defer func() { wait = max(atMost, share*time.Since(began)) }()
+		defer func() { due = time.Now().Add(max(atMost, share*time.Since(began))) }()
 		if err := k.save(o.set); err != nil {
 			k.log.Error("cannot keep what the cluster has; a start without an API server would serve something older", "error", err)
 			return
@@ -84,9 +92,24 @@ func (k *keep) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(wait):
+		case <-time.After(soon):
 		}
 	}
+}
+
+// opensMore notes the Activations that are open, or about to be, and reports whether one
+// is new among them.
+func (o *outcome) opensMore(opened map[types.NamespacedName]bool) bool {
+	more := false
+	for key, r := range o.result.Records {
+		switch {
+		case r.Final():
+			delete(opened, key)
+		case !opened[key]:
+			opened[key], more = true, true
+		}
+	}
+	return more
 }
 
 func (k *keep) save(set *source.Set) error {
