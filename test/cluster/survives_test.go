@@ -22,6 +22,7 @@ func survives(d *door) {
 		deadline := d.open(ctx, brief, 20*time.Second)
 		briefly := d.probe(brief)
 		ends := d.envoy(fleet[1]).Events("stream", testbed.Host(brief), "/api/stream", d.token())
+		Consistently(d.client(false).Fresh().Status(testbed.Host(brief), "/api/x", d.token()), "500ms", "20ms").Should(Equal(200))
 		began := time.Now()
 
 		revive, err := shared.Kill(ctx, "kube-apiserver")
