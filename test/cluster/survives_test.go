@@ -34,7 +34,10 @@ func survives(d *door) {
 			}
 			up = true
 			Expect(revive(ctx)).To(Succeed())
-			Eventually(func() error { _, err := shared.Kubectl(ctx, "get", "--raw=/readyz"); return err }).WithContext(ctx).Should(Succeed())
+			Eventually(func() error { // it says that it is ready before its admission knows the CRDs
+				_, err := shared.Kubectl(ctx, "-n", "payments", "label", "activation", name, "settled=yes", "--dry-run=server")
+				return err
+			}).WithContext(ctx).WithTimeout(time.Minute).Should(Succeed())
 		}
 		DeferCleanup(back)
 
