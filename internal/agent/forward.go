@@ -8,6 +8,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/breakglass-gateway/breakglass-gateway/internal/dataplane"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -26,7 +27,7 @@ var deltaStream = grpc.StreamDesc{StreamName: "DeltaAggregatedResources", Server
 
 // newForwarder serves Envoy's delta stream, and no other.
 func (a *agent) newForwarder() *grpc.Server {
-	s := grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}), grpc.MaxRecvMsgSize(maxRequestBytes), pings)
+	s := grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}), grpc.MaxRecvMsgSize(maxRequestBytes), dataplane.TakePings())
 	desc := deltaStream
 	desc.Handler = func(_ any, envoy grpc.ServerStream) error { return a.forward(envoy) }
 	s.RegisterService(&grpc.ServiceDesc{

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -13,14 +12,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/dataplane"
 )
-
-// pings of Envoy come every five seconds; by default gRPC takes one in five minutes
-// for an attack, and closes the connection.
-var pings = grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 2 * time.Second, PermitWithoutStream: true})
 
 // listen opens the sockets.
 func (a *agent) listen() error {
@@ -28,7 +23,7 @@ func (a *agent) listen() error {
 		return err
 	}
 	a.receiver = audit.NewReceiver(a.recorder, a.log)
-	logs := grpc.NewServer(pings)
+	logs := grpc.NewServer(dataplane.TakePings())
 	a.receiver.Register(logs)
 	if err := a.serveGRPC(logs, a.opts.RunDir.ALSSocket()); err != nil {
 		return err
@@ -42,15 +37,9 @@ func (a *agent) listen() error {
 // serveGRPC listens on a unix socket. The log's lock has made sure that no other
 // agent uses this directory, so that a file in the way is a leftover.
 func (a *agent) serveGRPC(s *grpc.Server, path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove a leftover socket: %w", err)
-	}
-	sock, err := net.Listen("unix", path)
+	sock, err := dataplane.Listen(path)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", path, err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return errors.Join(err, sock.Close())
+		return err
 	}
 	a.servers = append(a.servers, s)
 	go func() {

@@ -3,13 +3,10 @@ package serve
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
-	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/dataplane"
@@ -58,8 +55,7 @@ func (f *fleet) listen() error {
 	f.als = audit.NewReceiver(f.engine.Recorder(), f.log)
 	ads := grpc.NewServer(xds.ServerOptions()...)
 	f.xds.Register(ads)
-	// Envoy pings every 5 s; without leave it is sent away for that every 20 s.
-	logs := grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 2 * time.Second, PermitWithoutStream: true}))
+	logs := grpc.NewServer(dataplane.TakePings())
 	f.als.Register(logs)
 	if err := f.serveGRPC(ads, f.xdsSocket()); err != nil {
 		return err
@@ -74,15 +70,9 @@ func (f *fleet) serveGRPC(s *grpc.Server, path string) error {
 	if len(path) > most {
 		return fmt.Errorf("the socket path %s is %d bytes long, at most %d are possible: use a shorter --data-dir", path, len(path), most)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove a leftover socket: %w", err)
-	}
-	sock, err := net.Listen("unix", path)
+	sock, err := dataplane.Listen(path)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", path, err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return errors.Join(err, sock.Close())
+		return err
 	}
 	f.servers = append(f.servers, s)
 	go func() {
