@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,13 +17,16 @@ import (
 // logAt makes a log of which entry i is at times[i].
 func logAt(t *testing.T, dir string, times ...int) {
 	t.Helper()
-	now := began
-	l, err := merkle.Open(dir, merkle.Options{Log: noLog, Now: func() time.Time { return now }})
+	// The log asks for the time from goroutines of its own, too.
+	var now atomic.Pointer[time.Time]
+	now.Store(&began)
+	l, err := merkle.Open(dir, merkle.Options{Log: noLog, Now: func() time.Time { return *now.Load() }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, at := range times {
-		now = began.Add(time.Duration(at) * time.Second)
+		then := began.Add(time.Duration(at) * time.Second)
+		now.Store(&then)
 		if err := l.Append(context.Background(), merkle.Draft{Kind: "problem", Data: json.RawMessage(`{"v":1,"file":"x","reason":"r"}`)}); err != nil {
 			t.Fatal(err)
 		}
