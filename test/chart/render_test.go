@@ -140,10 +140,10 @@ func TestTheControllerCanReadItsFile(t *testing.T) {
 	for _, name := range cases(t) {
 		t.Run(name, func(t *testing.T) {
 			for _, o := range rendered(t, name) {
-				if o.GetKind() != "ConfigMap" || o.GetName() != "breakglass-controller" {
+				if o.GetKind() != "StatefulSet" {
 					continue
 				}
-				text, _, err := unstructured.NestedString(o.Object, "data", "controller.yaml")
+				text, _, err := unstructured.NestedString(o.Object, "spec", "template", "metadata", "annotations", "breakglass.dev/config")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -157,7 +157,7 @@ func TestTheControllerCanReadItsFile(t *testing.T) {
 				}
 				return
 			}
-			t.Error("there is no ConfigMap")
+			t.Error("there is no StatefulSet")
 		})
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -43,9 +44,9 @@ func (c *cluster) controller(name string) *replica {
 func (c *cluster) controllerBehind(name, kubeconfig string) *replica {
 	GinkgoHelper()
 	r := &replica{c: c, name: name, dir: c.file(name), xds: testbed.FreePort(), metrics: testbed.FreePort()}
-	var config corev1.ConfigMap
-	Expect(c.admin.Get(context.Background(), types.NamespacedName{Namespace: release, Name: "breakglass-controller"}, &config)).To(Succeed())
-	Expect(os.WriteFile(c.file("controller.yaml"), []byte(config.Data["controller.yaml"]), 0o600)).To(Succeed())
+	var set appsv1.StatefulSet
+	Expect(c.admin.Get(context.Background(), types.NamespacedName{Namespace: release, Name: "breakglass-controller"}, &set)).To(Succeed())
+	Expect(os.WriteFile(c.file("controller.yaml"), []byte(set.Spec.Template.Annotations["breakglass.dev/config"]), 0o600)).To(Succeed())
 	r.args = []string{
 		"controller", "--config", c.file("controller.yaml"), "--kubeconfig", kubeconfig, "--namespace", release,
 		"--data-dir", r.dir, "--xds-address", fmt.Sprintf("%s:%d", podIP, r.xds), "--metrics-address", fmt.Sprintf("127.0.0.1:%d", r.metrics),
