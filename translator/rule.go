@@ -29,6 +29,9 @@ type rule struct {
 // whole route: half a route is not what was reviewed.
 func (s *state) resolveRules(r *route) {
 	r.resolved = yes(string(gwv1.RouteConditionResolvedRefs), string(gwv1.RouteReasonResolvedRefs))
+	if scope := r.obj.Spec.UseDefaultGateways; scope != "" && scope != gwv1.GatewayDefaultScopeNone {
+		r.unsupported = "spec.useDefaultGateways is not supported, and would attach the route to doors that need no emergency: name its Gateways in spec.parentRefs"
+	}
 	for i := range r.obj.Spec.Rules {
 		spec := &r.obj.Spec.Rules[i]
 		ru := &rule{route: r, index: i, key: fmt.Sprintf("#%d", i), spec: spec}

@@ -1,6 +1,7 @@
 // Package crds holds the CustomResourceDefinitions of the objects that are
-// read: ours as generated from api/v1alpha1, and the Gateway API's standard
-// channel, copied byte for byte from the module that go.mod names.
+// read: ours as generated from api/v1alpha1, and the Gateway API's, copied byte for
+// byte from the module that go.mod names: of the standard channel, but for HTTPRoute,
+// whose retries are in the experimental one only.
 //
 // The file mode validates manifests with these very schemas, so that what it
 // accepts is what an API server with the same CRDs would accept.
