@@ -41,6 +41,7 @@ func (o *outcome) apply(key source.ObjectKey, obj client.Object) bool {
 			return false
 		}
 		obj.Status.Conditions = merge(obj.Status.Conditions, is.Conditions)
+		obj.Status.SupportedFeatures = is.SupportedFeatures
 	case *gwv1.Gateway:
 		is, ours := st.Gateways[name]
 		if !ours || !o.current(key, obj) {

@@ -162,3 +162,16 @@ func TestNoStatusTakesBackWhatAnEarlierLeaderSaid(t *testing.T) {
 		}
 	}
 }
+
+func TestAGatewayClassTellsWhatIsSupported(t *testing.T) {
+	key := source.ObjectKey{Kind: "GatewayClass", Name: "emergency"}
+	o := found(translator.Statuses{GatewayClasses: map[string]gwv1.GatewayClassStatus{"emergency": {SupportedFeatures: []gwv1.SupportedFeature{{Name: "Gateway"}}}}})
+	class := &gwv1.GatewayClass{ObjectMeta: metav1.ObjectMeta{Name: "emergency"}}
+	class.Status.SupportedFeatures = []gwv1.SupportedFeature{{Name: "Claimed by the release before"}}
+	if !o.apply(key, class) || !reflect.DeepEqual(class.Status.SupportedFeatures, []gwv1.SupportedFeature{{Name: "Gateway"}}) {
+		t.Errorf("features are %v", class.Status.SupportedFeatures)
+	}
+	if o.apply(key, class) {
+		t.Error("written again, and nothing changed")
+	}
+}

@@ -26,7 +26,7 @@ func (s *state) writeStatuses() {
 		st.Policies[name] = p.status(s.in.AuditFailing, s.in.AuditPending)
 	}
 	for name, c := range s.classes {
-		st.GatewayClasses[name] = gwv1.GatewayClassStatus{Conditions: conditionsAt(c.obj.Generation, c.cond)}
+		st.GatewayClasses[name] = gwv1.GatewayClassStatus{Conditions: conditionsAt(c.obj.Generation, c.cond), SupportedFeatures: supportedFeatures}
 	}
 	for _, g := range s.gateways {
 		st.Gateways[g.key] = s.gatewayStatus(g)
