@@ -20,7 +20,8 @@ type backend struct {
 	weight int32
 	lock.Backend
 	// broken: it cannot be resolved, and answers 500 to its share of the requests.
-	broken bool
+	broken  bool
+	filters filters // request and response only
 }
 
 // indexEndpoints brings s.slices up to date, and calls touch with each Service
@@ -50,39 +51,70 @@ func serviceOf(key types.NamespacedName, s *discoveryv1.EndpointSlice) (svc type
 	return types.NamespacedName{Namespace: key.Namespace, Name: name}, name != ""
 }
 
-// resolveBackends resolves the backendRefs of a rule, and tells of each that
-// cannot be resolved. The reason is that of the first.
-func (s *state) resolveBackends(ru *rule) {
+// resolveBackends resolves the backendRefs of a rule and those of its mirrors, and
+// tells of each that cannot be resolved. The error is of what is not supported.
+func (s *state) resolveBackends(ru *rule) (unsupported error) {
 	for i, ref := range ru.spec.BackendRefs {
-		b := backend{weight: 1}
+		field := fmt.Sprintf("backendRefs[%d]", i)
+		b := s.resolveBackend(ru, field, ref.BackendObjectReference)
+		b.weight = 1
 		if ref.Weight != nil {
 			b.weight = *ref.Weight
 		}
-		svc, reason, err := s.service(ru.route, ref.BackendObjectReference)
-		if err == nil {
-			b.Backend, reason, err = s.endpoints(svc, ref.Port)
+		var err error
+		if b.filters, err = readBackendFilters(ref.Filters); err != nil && unsupported == nil {
+			unsupported = fmt.Errorf("%s.%w", field, err)
 		}
-		if err != nil {
-			b.broken = true
-			message := fmt.Sprintf("spec.rules[%d].backendRefs[%d]: %v", ru.index, i, err)
-			if was := ru.route.resolved; !was.ok() {
-				reason, message = gwv1.RouteConditionReason(was.reason), was.message+"; "+message
-			}
-			ru.route.resolved = no(string(gwv1.RouteConditionResolvedRefs), string(reason), message)
+		if len(b.filters.request) > 0 && len(ru.filters.mirrors) > 0 && unsupported == nil {
+			unsupported = fmt.Errorf("%s.filters: the copies of RequestMirror would have the headers that are meant for this backend: modify them in spec.rules[].filters, or mirror in another rule", field)
 		}
 		ru.backends = append(ru.backends, b)
 	}
+	for _, m := range ru.filters.mirrors {
+		m.backend = s.resolveBackend(ru, fmt.Sprintf("filters[%d].requestMirror.backendRef", m.index), m.ref)
+		ru.mirrors = append(ru.mirrors, m)
+	}
+	return unsupported
+}
+
+// resolveBackend resolves one reference. The reason that the status gives is that
+// of the first that is broken.
+func (s *state) resolveBackend(ru *rule, field string, ref gwv1.BackendObjectReference) backend {
+	var b backend
+	svc, reason, err := s.service(ru.route, ref)
+	if err == nil {
+		b.Backend, reason, err = s.endpoints(svc, ref.Port)
+	}
+	if err != nil {
+		b.broken = true
+		message := fmt.Sprintf("spec.rules[%d].%s: %v", ru.index, field, err)
+		if was := ru.route.resolved; !was.ok() {
+			reason, message = gwv1.RouteConditionReason(was.reason), was.message+"; "+message
+		}
+		ru.route.resolved = no(string(gwv1.RouteConditionResolvedRefs), string(reason), message)
+	}
+	return b
+}
+
+// BackendRefs are the references of a rule to backends, those of its mirrors too.
+func BackendRefs(rule *gwv1.HTTPRouteRule) []gwv1.BackendObjectReference {
+	var out []gwv1.BackendObjectReference
+	for _, b := range rule.BackendRefs {
+		out = append(out, b.BackendObjectReference)
+	}
+	for _, f := range rule.Filters {
+		if f.Type == gwv1.HTTPRouteFilterRequestMirror && f.RequestMirror != nil {
+			out = append(out, f.RequestMirror.BackendRef)
+		}
+	}
+	return out
 }
 
 func (s *state) service(r *route, ref gwv1.BackendObjectReference) (*corev1.Service, gwv1.RouteConditionReason, error) {
 	if ref.Group != nil && *ref.Group != "" || ref.Kind != nil && *ref.Kind != "Service" {
 		return nil, gwv1.RouteReasonInvalidKind, fmt.Errorf("only a core Service can be a backend")
 	}
-	namespace := r.key.Namespace
-	key := types.NamespacedName{Namespace: namespace, Name: string(ref.Name)}
-	if ref.Namespace != nil {
-		key.Namespace = string(*ref.Namespace)
-	}
+	namespace, key := r.key.Namespace, r.serviceKey(ref)
 	r.services = append(r.services, key)
 	if key.Namespace != namespace && !s.granted(reference{fromKind: "HTTPRoute", fromNamespace: namespace, toKind: "Service", to: key}) {
 		return nil, gwv1.RouteReasonRefNotPermitted, fmt.Errorf("Service %s is in another namespace and no ReferenceGrant there permits it", key)
@@ -95,6 +127,14 @@ func (s *state) service(r *route, ref gwv1.BackendObjectReference) (*corev1.Serv
 		return nil, gwv1.RouteReasonInvalidKind, fmt.Errorf("Service %s is of type ExternalName, which could name anything: use a Service with endpoints", key)
 	}
 	return svc, "", nil
+}
+
+func (r *route) serviceKey(ref gwv1.BackendObjectReference) types.NamespacedName {
+	key := types.NamespacedName{Namespace: r.key.Namespace, Name: string(ref.Name)}
+	if ref.Namespace != nil {
+		key.Namespace = string(*ref.Namespace)
+	}
+	return key
 }
 
 // endpoints of a Service's port that are ready, sorted.

@@ -119,7 +119,7 @@ func (b *builder) lease(r *route, ru *rule, w *activation.Window) []*snapshot.Re
 	l.Expires = w.Deadline
 	l.Needs = []snapshot.Key{{Type: snapshot.Cluster, Name: lock.OriginalDst().GetName()}}
 	all := []*snapshot.Resource{l}
-	for i, be := range ru.backends {
+	for i, be := range ru.reached() {
 		if !be.broken {
 			all = append(all, b.make(snapshot.Cluster, lock.ClusterName(w.Opening, i), lock.Cluster(w.Opening, i, be.Backend), r.owner()))
 		}
@@ -252,7 +252,7 @@ func (e entry) name() string {
 // windowNeeds are the resources without which an open rule would answer 503.
 func windowNeeds(w *activation.Window, ru *rule) []snapshot.Key {
 	keys := []snapshot.Key{{Type: snapshot.Listener, Name: lock.LeaseName(w.Opening)}}
-	for i, be := range ru.backends {
+	for i, be := range ru.reached() {
 		if !be.broken {
 			keys = append(keys, snapshot.Key{Type: snapshot.Cluster, Name: lock.ClusterName(w.Opening, i)})
 		}

@@ -1,6 +1,7 @@
 package translator
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
 	localv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
@@ -79,7 +81,7 @@ func checkLocked(t fataler, snap *snapshot.Snapshot, now time.Time) {
 }
 
 // wantFilters is the filter chain, in order.
-var wantFilters = []string{"breakglass.limit", "breakglass.request", "breakglass.fallback", "breakglass.jwt", "breakglass.window", "breakglass.role", "breakglass.end", "envoy.filters.http.router"}
+var wantFilters = []string{"breakglass.limit", "breakglass.request", "breakglass.fallback", "breakglass.browser", "breakglass.cors", "breakglass.jwt", "breakglass.window", "breakglass.role", "breakglass.end", "envoy.filters.http.router"}
 
 func checkHCM(t fataler, fc *listenerv3.FilterChain) {
 	t.Helper()
@@ -95,11 +97,15 @@ func checkHCM(t fataler, fc *listenerv3.FilterChain) {
 			t.Fatalf("filter %d is %v, want %s", i, f, wantFilters[i])
 		}
 	}
-	d := hcm.GetHttpFilters()[3].GetConfigDiscovery()
+	// Before the token there is nothing that does anything without a route that says so.
+	if r := mustUnpack(t, hcm.GetHttpFilters()[3].GetTypedConfig(), &rbacv3.RBAC{}); !proto.Equal(r, &rbacv3.RBAC{}) {
+		t.Fatalf("breakglass.browser: %v", r)
+	}
+	d := hcm.GetHttpFilters()[5].GetConfigDiscovery()
 	if d == nil || d.GetDefaultConfig() != nil || d.GetApplyDefaultConfigWithoutWarming() || d.GetConfigSource().GetInitialFetchTimeout().AsDuration() != 0 {
 		t.Fatalf("the token filter could be missing: %v", d)
 	}
-	for i := 4; i <= 5; i++ {
+	for i := 6; i <= 7; i++ {
 		r := mustUnpack(t, hcm.GetHttpFilters()[i].GetTypedConfig(), &rbacv3.RBAC{})
 		if r.GetRules().GetAction() != rbacconfigv3.RBAC_ALLOW || r.GetMatcher() != nil {
 			t.Fatalf("%s does not deny by default: %v", wantFilters[i], r)
@@ -197,12 +203,12 @@ func checkRoute(t fataler, r *routev3.Route, snap *snapshot.Snapshot, now time.T
 	t.Helper()
 	meta := r.GetMetadata().GetFilterMetadata()["breakglass.dev"].GetFields()
 	for name := range r.GetTypedPerFilterConfig() {
-		if name != "breakglass.jwt" && name != "breakglass.role" {
+		if !slices.Contains([]string{"breakglass.jwt", "breakglass.role", "breakglass.browser", "breakglass.cors"}, name) {
 			t.Fatalf("route %s overrides %s", r.GetName(), name)
 		}
 	}
 	if meta["answer"].GetStringValue() == "closed" {
-		if r.GetDirectResponse() == nil || r.GetTypedPerFilterConfig()["breakglass.role"] != nil {
+		if r.GetDirectResponse() == nil || len(r.GetTypedPerFilterConfig()) != 1 {
 			t.Fatalf("a closed route reaches something: %v", r)
 		}
 		return
@@ -219,22 +225,25 @@ func checkRoute(t fataler, r *routev3.Route, snap *snapshot.Snapshot, now time.T
 		t.Fatalf("route %s has no role", r.GetName())
 	}
 	checkRole(t, r.GetName(), mustUnpack(t, per, &rbacv3.RBACPerRoute{}).GetRbac().GetRules())
-	for _, h := range append(r.GetRequestHeadersToAdd(), r.GetResponseHeadersToAdd()...) {
-		checkHeader(t, h.GetHeader().GetKey())
-		if strings.Contains(strings.ReplaceAll(h.GetHeader().GetValue(), "%%", ""), "%") {
-			t.Fatalf("route %s: header value %q is a format string", r.GetName(), h.GetHeader().GetValue())
-		}
-	}
-	for _, h := range r.GetRequestHeadersToRemove() {
-		checkHeader(t, h)
-	}
+	checkCORS(t, r)
+	checkHeaders(t, r)
 	var clusters []string
 	if a := r.GetRoute(); a != nil {
 		clusters = append(clusters, a.GetCluster())
 		for _, w := range a.GetWeightedClusters().GetClusters() {
 			clusters = append(clusters, w.GetName())
+			checkHeaders(t, w)
+			if len(w.GetTypedPerFilterConfig()) > 0 || w.GetClusterHeader() != "" || w.GetHostRewriteLiteral() != "" || w.GetMetadataMatch() != nil {
+				t.Fatalf("route %s: cluster %v", r.GetName(), w)
+			}
 		}
-		if len(a.GetRequestMirrorPolicies()) > 0 || a.GetClusterHeader() != "" {
+		for _, m := range a.GetRequestMirrorPolicies() {
+			clusters = append(clusters, m.GetCluster())
+			if m.GetCluster() == "" || m.GetClusterHeader() != "" || len(m.GetRequestHeadersMutations()) > 0 {
+				t.Fatalf("route %s: mirror %v", r.GetName(), m)
+			}
+		}
+		if a.GetClusterHeader() != "" || len(a.GetHashPolicy()) > 0 || a.GetInternalRedirectPolicy() != nil || len(a.GetUpgradeConfigs()) > 0 {
 			t.Fatalf("route %s: %v", r.GetName(), a)
 		}
 	}
@@ -245,6 +254,44 @@ func checkRoute(t fataler, r *routev3.Route, snap *snapshot.Snapshot, now time.T
 		if c != "" && (!strings.HasPrefix(c, "open/") || snap.Get(snapshot.Key{Type: snapshot.Cluster, Name: c}) == nil) {
 			t.Fatalf("route %s goes to cluster %q", r.GetName(), c)
 		}
+	}
+}
+
+// checkCORS: what is answered without a token ends at the deadline, and no question
+// of a browser gets past the filter that answers it.
+func checkCORS(t fataler, r *routev3.Route) {
+	t.Helper()
+	per := r.GetTypedPerFilterConfig()
+	if (per["breakglass.cors"] == nil) != (per["breakglass.browser"] == nil) {
+		t.Fatalf("route %s answers browsers without a deadline: %v", r.GetName(), per)
+	}
+	if per["breakglass.cors"] == nil {
+		return
+	}
+	if p := mustUnpack(t, per["breakglass.cors"], &corsv3.CorsPolicy{}); p.GetForwardNotMatchingPreflights() == nil || p.GetForwardNotMatchingPreflights().GetValue() {
+		t.Fatalf("route %s: preflights could go on: %v", r.GetName(), p)
+	}
+	rules := mustUnpack(t, per["breakglass.browser"], &rbacv3.RBACPerRoute{}).GetRbac().GetRules()
+	if rules.GetAction() != rbacconfigv3.RBAC_ALLOW || len(rules.GetPolicies()) != 1 || rules.GetPolicies()["open"].GetCondition() == nil {
+		t.Fatalf("route %s answers browsers after its deadline: %v", r.GetName(), rules)
+	}
+}
+
+// checkHeaders of a route or of one of its backends.
+func checkHeaders(t fataler, of interface {
+	GetRequestHeadersToAdd() []*corev3.HeaderValueOption
+	GetResponseHeadersToAdd() []*corev3.HeaderValueOption
+	GetRequestHeadersToRemove() []string
+}) {
+	t.Helper()
+	for _, h := range append(of.GetRequestHeadersToAdd(), of.GetResponseHeadersToAdd()...) {
+		checkHeader(t, h.GetHeader().GetKey())
+		if strings.Contains(strings.ReplaceAll(h.GetHeader().GetValue(), "%%", ""), "%") {
+			t.Fatalf("header value %q is a format string", h.GetHeader().GetValue())
+		}
+	}
+	for _, h := range of.GetRequestHeadersToRemove() {
+		checkHeader(t, h)
 	}
 }
 
@@ -283,7 +330,7 @@ func checkRole(t fataler, route string, rules *rbacconfigv3.RBAC) {
 }
 
 func TestGoldenCasesAreLocked(t *testing.T) {
-	for _, name := range []string{"httproute-live", "dormant-keeps-its-place", "refused-routes", "https"} {
+	for _, name := range []string{"httproute-live", "dormant-keeps-its-place", "refused-routes", "https", "filters"} {
 		now := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
 		out := settle(t, load(t, "testdata/"+name+"/in.yaml", now), nil)
 		for _, g := range out.Gateways {

@@ -229,11 +229,19 @@ func regex(expr string) *matcherv3.RegexMatcher { return &matcherv3.RegexMatcher
 func precedes(a, b match) int {
 	return cmp.Or(
 		cmp.Compare(pathRank(a.kind), pathRank(b.kind)),
-		cmp.Compare(len(b.path), len(a.path)),
+		cmp.Compare(b.pathLength(), a.pathLength()),
 		cmp.Compare(absent(a.method), absent(b.method)),
 		cmp.Compare(len(b.headers), len(a.headers)),
 		cmp.Compare(len(b.query), len(a.query)),
 	)
+}
+
+// pathLength: a slash at the end of a prefix says nothing.
+func (m match) pathLength() int {
+	if m.kind == gwv1.PathMatchPathPrefix {
+		return len(strings.TrimRight(m.path, "/"))
+	}
+	return len(m.path)
 }
 
 func pathRank(kind gwv1.PathMatchType) int {

@@ -111,9 +111,14 @@ func genRule(t *rapid.T, i int) gwv1.HTTPRouteRule {
 			f.Remove = []string{string(h)}
 		}
 		rule.Filters = append(rule.Filters, gwv1.HTTPRouteFilter{
-			Type:                  mostly(t, "filter", gwv1.HTTPRouteFilterRequestHeaderModifier, gwv1.HTTPRouteFilterRequestMirror, gwv1.HTTPRouteFilterCORS),
+			Type:                  mostly(t, "filter", gwv1.HTTPRouteFilterRequestHeaderModifier, gwv1.HTTPRouteFilterRequestMirror, gwv1.HTTPRouteFilterCORS, gwv1.HTTPRouteFilterExternalAuth),
 			RequestHeaderModifier: f,
 		})
+	}
+	rule.Filters = append(rule.Filters, genMoreFilters(t)...)
+	if mostly(t, "retry", false, true) {
+		rule.Retry = &gwv1.HTTPRouteRetry{Attempts: ptr(anyOf(t, "attempts", 1, 3, 0, -1)), Codes: []gwv1.HTTPRouteRetryStatusCode{anyOf(t, "code", gwv1.HTTPRouteRetryStatusCode(503), 200)}}
+		rule.Timeouts = &gwv1.HTTPRouteTimeouts{BackendRequest: ptr(gwv1.Duration(anyOf(t, "backend timeout", "1s", "0s")))}
 	}
 	if rapid.IntRange(0, 4).Draw(t, "redirect") == 0 {
 		rule.Filters = append(rule.Filters, gwv1.HTTPRouteFilter{Type: gwv1.HTTPRouteFilterRequestRedirect, RequestRedirect: &gwv1.HTTPRequestRedirectFilter{Hostname: ptr(gwv1.PreciseHostname("x.org"))}})
@@ -123,8 +128,34 @@ func genRule(t *rapid.T, i int) gwv1.HTTPRouteRule {
 			BackendObjectReference: gwv1.BackendObjectReference{Name: gwv1.ObjectName(mostly(t, "service", "db", "nope")), Port: ptr(gwv1.PortNumber(80))},
 			Weight:                 ptr(anyOf(t, "weight", int32(1), 3, 0)),
 		}})
+		if mostly(t, "backend filter", false, true) {
+			rule.BackendRefs[len(rule.BackendRefs)-1].Filters = []gwv1.HTTPRouteFilter{{
+				Type: mostly(t, "backend filter type", gwv1.HTTPRouteFilterRequestHeaderModifier, gwv1.HTTPRouteFilterURLRewrite, gwv1.HTTPRouteFilterRequestMirror),
+				RequestHeaderModifier: &gwv1.HTTPHeaderFilter{Set: []gwv1.HTTPHeader{{
+					Name: gwv1.HTTPHeaderName(mostly(t, "backend header", "x-a", "authorization", "x-envoy-x")), Value: anyOf(t, "backend value", "v", "%REQ(x)%"),
+				}}},
+			}}
+		}
 	}
 	return rule
+}
+
+func genMoreFilters(t *rapid.T) (out []gwv1.HTTPRouteFilter) {
+	for range mostly(t, "mirrors", 0, 1, 2) {
+		m := &gwv1.HTTPRequestMirrorFilter{BackendRef: gwv1.BackendObjectReference{
+			Name: gwv1.ObjectName(mostly(t, "mirror", "db", "nope")), Port: ptr(gwv1.PortNumber(80)),
+		}}
+		if rapid.Bool().Draw(t, "some") {
+			m.Fraction = &gwv1.Fraction{Numerator: anyOf(t, "numerator", int32(0), 1, 3), Denominator: ptr(anyOf(t, "denominator", int32(3), 100, 0))}
+		}
+		out = append(out, gwv1.HTTPRouteFilter{Type: gwv1.HTTPRouteFilterRequestMirror, RequestMirror: m})
+	}
+	if mostly(t, "cors", false, true) {
+		out = append(out, gwv1.HTTPRouteFilter{Type: gwv1.HTTPRouteFilterCORS, CORS: &gwv1.HTTPCORSFilter{
+			AllowOrigins: []gwv1.CORSOrigin{gwv1.CORSOrigin(anyOf(t, "origin", "*", "https://a.test", "https://*.a.test:443"))}, AllowCredentials: ptr(true),
+		}})
+	}
+	return out
 }
 
 func genActivation(t *rapid.T, name string) *v1alpha1.Activation {

@@ -23,6 +23,16 @@ type rule struct {
 	matches  []match
 	filters  filters
 	backends []backend
+	mirrors  []mirror // resolved
+}
+
+// reached are the backends of which the rule has clusters: the nth has the nth.
+func (ru *rule) reached() []backend {
+	out := slices.Clone(ru.backends)
+	for _, m := range ru.mirrors {
+		out = append(out, m.backend)
+	}
+	return out
 }
 
 // resolveRules reads the rules of a route. What is not supported refuses the
@@ -48,6 +58,7 @@ func (s *state) resolveRules(r *route) {
 		ru.filters, err = readFilters(spec.Filters)
 		refuse(err)
 		refuse(unsupportedRule(spec))
+		refuse(checkRetry(spec.Retry))
 		refuse(r.uniqueName(spec))
 		for j, m := range ru.matches {
 			if m.invalid != nil {
@@ -57,7 +68,7 @@ func (s *state) resolveRules(r *route) {
 		if spec.Timeouts != nil {
 			refuse(checkTimeouts(spec.Timeouts))
 		}
-		s.resolveBackends(ru)
+		refuse(s.resolveBackends(ru))
 		if err == nil {
 			refuse(ru.tryAction())
 		}
@@ -88,16 +99,8 @@ func (r *route) uniqueName(spec *gwv1.HTTPRouteRule) error {
 }
 
 func unsupportedRule(spec *gwv1.HTTPRouteRule) error {
-	switch {
-	case spec.SessionPersistence != nil:
+	if spec.SessionPersistence != nil {
 		return fmt.Errorf("sessionPersistence is not supported: remove it")
-	case spec.Retry != nil:
-		return fmt.Errorf("retry is not supported yet: remove it")
-	}
-	for i, b := range spec.BackendRefs {
-		if len(b.Filters) > 0 {
-			return fmt.Errorf("backendRefs[%d].filters is not supported yet: use spec.rules[].filters", i)
-		}
 	}
 	return nil
 }
@@ -116,18 +119,16 @@ func (ru *rule) timeout() *durationpb.Duration {
 	var d time.Duration
 	if t := ru.spec.Timeouts; t != nil {
 		d = v1alpha1.DurationOr(t.Request, 0)
-		if b := v1alpha1.DurationOr(t.BackendRequest, 0); b > 0 && (d == 0 || b < d) {
-			d = b // without retries both bound the same thing
-		}
 	}
 	return durationpb.New(d)
 }
 
 // action is what the rule does with a request that has passed the locks.
 func (ru *rule) action(opening string, m match, at origin) lock.Action {
-	do := lock.Action{
-		RequestAdd: ru.filters.requestAdd, RequestRemove: ru.filters.requestRemove,
-		ResponseAdd: ru.filters.responseAdd, ResponseRemove: ru.filters.responseRemove,
+	do := lock.Action{CORS: ru.filters.cors}
+	if !ru.perBackend() {
+		do.RequestAdd, do.RequestRemove = ru.filters.request.envoy()
+		do.ResponseAdd, do.ResponseRemove = ru.filters.response.envoy()
 	}
 	switch {
 	case ru.filters.redirect != nil:
@@ -137,8 +138,17 @@ func (ru *rule) action(opening string, m match, at origin) lock.Action {
 	default:
 		do.Forward = ru.forward(opening)
 		ru.filters.rewriteTo(do.Forward, m)
+		ru.mirrorTo(do.Forward, opening)
 	}
 	return do
+}
+
+// perBackend reports whether headers are edited for each backend. Envoy would do
+// what belongs to the backend before what belongs to the rule: all of it is then
+// said of the backend.
+func (ru *rule) perBackend() bool {
+	return ru.reaches() && ru.filters.redirect == nil &&
+		slices.ContainsFunc(ru.backends, func(b backend) bool { return len(b.filters.request)+len(b.filters.response) > 0 })
 }
 
 // reaches reports whether any request reaches a backend.
@@ -150,20 +160,24 @@ func (ru *rule) reaches() bool {
 // answers 500 to its own share of the requests, as Gateway API asks for: its
 // cluster is one that never exists.
 func (ru *rule) forward(opening string) *routev3.RouteAction {
-	a := &routev3.RouteAction{Timeout: ru.timeout()}
+	a := &routev3.RouteAction{Timeout: ru.timeout(), RetryPolicy: ru.retryPolicy()}
 	var weighted []*routev3.WeightedCluster_ClusterWeight
 	for i, b := range ru.backends {
 		if b.weight == 0 {
 			continue
 		}
-		name := lock.ClusterName(opening, i)
+		w := &routev3.WeightedCluster_ClusterWeight{Name: lock.ClusterName(opening, i), Weight: wrapperspb.UInt32(uint32(b.weight))}
 		if b.broken {
-			name = lock.NoCluster
+			w.Name = lock.NoCluster
 			a.ClusterNotFoundResponseCode = routev3.RouteAction_INTERNAL_SERVER_ERROR
 		}
-		weighted = append(weighted, &routev3.WeightedCluster_ClusterWeight{Name: name, Weight: wrapperspb.UInt32(uint32(b.weight))})
+		if ru.perBackend() {
+			w.RequestHeadersToAdd, w.RequestHeadersToRemove = ru.filters.request.then(b.filters.request).envoy()
+			w.ResponseHeadersToAdd, w.ResponseHeadersToRemove = ru.filters.response.then(b.filters.response).envoy()
+		}
+		weighted = append(weighted, w)
 	}
-	if len(weighted) == 1 {
+	if len(weighted) == 1 && !ru.perBackend() {
 		a.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: weighted[0].GetName()}
 		return a
 	}

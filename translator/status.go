@@ -186,12 +186,12 @@ func (s *state) remarks(r *route) string {
 		}
 		for i, b := range ru.backends {
 			if b.weight > 0 && len(b.Endpoints) == 0 && !b.broken {
-				ref := ru.spec.BackendRefs[i]
-				namespace := r.key.Namespace
-				if ref.Namespace != nil {
-					namespace = string(*ref.Namespace)
-				}
-				out = append(out, fmt.Sprintf("spec.rules[%d].backendRefs[%d]: Service %s/%s has no ready endpoint: it answers 503", ru.index, i, namespace, ref.Name))
+				out = append(out, fmt.Sprintf("spec.rules[%d].backendRefs[%d]: Service %s has no ready endpoint: it answers 503", ru.index, i, r.serviceKey(ru.spec.BackendRefs[i].BackendObjectReference)))
+			}
+		}
+		for _, m := range ru.mirrors {
+			if len(m.Endpoints) == 0 && !m.broken {
+				out = append(out, fmt.Sprintf("spec.rules[%d].filters[%d]: Service %s has no ready endpoint: nothing is mirrored", ru.index, m.index, r.serviceKey(m.ref)))
 			}
 		}
 	}

@@ -28,7 +28,9 @@ const (
 	celExp = `int(` + celJ + `['exp'])`
 	celIat = `int(` + celJ + `['iat'])`
 
-	celWindow = celNow + ` < int(` + celR + `['deadline'])` +
+	celBeforeDeadline = celNow + ` < int(` + celR + `['deadline'])`
+
+	celWindow = celBeforeDeadline +
 		` && ` + celNow + ` < ` + celExp + ` * 1000000` +
 		// One second of leeway: clocks of issuers are rarely better.
 		` && ` + celIat + ` * 1000000 <= ` + celNow + ` + 1000000` +
@@ -38,7 +40,10 @@ const (
 	celLeftMillis = `(` + celExp + ` * 1000000 - ` + celNow + `) / 1000 + 1`
 )
 
-var exprWindow = mustParse(celWindow)
+var (
+	exprWindow         = mustParse(celWindow)
+	exprBeforeDeadline = mustParse(celBeforeDeadline)
+)
 
 // mustParse turns a constant of this file into the form that RBAC takes. It
 // runs at start-up, so a mistake shows in every test.

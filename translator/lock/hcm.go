@@ -5,8 +5,10 @@ import (
 
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
@@ -108,8 +110,8 @@ func ads(initialFetchTimeout time.Duration) *corev3.ConfigSource {
 }
 
 // httpFilters, in order. What comes too often is refused before it costs
-// anything. The two before the token may still change which route a request has;
-// nothing after it may.
+// anything. Those that may change which route a request has are before the browser's
+// question and the token; nothing after them may.
 func httpFilters(chain string) []*hcmv3.HttpFilter {
 	return []*hcmv3.HttpFilter{
 		limitFilter(),
@@ -118,6 +120,9 @@ func httpFilters(chain string) []*hcmv3.HttpFilter {
 		filter("breakglass.request", lua(luaRequest(chain))),
 		// Hosts without a scope of their own go to the chain's fallback.
 		filter("breakglass.fallback", lua(luaFallback(chain))),
+		// What a browser asks without a token: see cors.go.
+		filter(filterBrowser, &rbacv3.RBAC{}),
+		filter(filterCORS, &corsv3.Cors{}),
 		{Name: filterJWT, ConfigType: &hcmv3.HttpFilter_ConfigDiscovery{ConfigDiscovery: &corev3.ExtensionConfigSource{
 			ConfigSource: ads(0),
 			TypeUrls:     []string{"type.googleapis.com/" + string((&jwtv3.JwtAuthentication{}).ProtoReflect().Descriptor().FullName())},

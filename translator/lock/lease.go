@@ -129,6 +129,7 @@ func neverQueue() *clusterv3.CircuitBreakers {
 		MaxConnections:     wrapperspb.UInt32(unlimited),
 		MaxPendingRequests: wrapperspb.UInt32(unlimited),
 		MaxRequests:        wrapperspb.UInt32(unlimited),
+		MaxRetries:         wrapperspb.UInt32(unlimited), // a rule says how often
 	}}}
 }
 

@@ -9,6 +9,8 @@
 // The locks of an open route, in the order in which Envoy asks for them:
 //
 //	filter            what it needs                                       set by
+//	breakglass.cors   nothing: it answers what a browser asks before a    per open route that says so
+//	                  request, and reaches nothing (cors.go)
 //	breakglass.jwt    a verified token, for every path                    ECDS, from the policy
 //	breakglass.window now < deadline, now < exp, exp - iat within the     static, over the route's metadata
 //	                  issuer's bound, iat not in the future, a role       and the token's claims
@@ -28,6 +30,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -112,6 +115,8 @@ type Action struct {
 	Redirect *routev3.RedirectAction
 	// Status, if not 0, answers by itself.
 	Status uint32
+	// CORS, if set, is what browsers are told of the route.
+	CORS *corsv3.CorsPolicy
 	// Headers to add and remove.
 	RequestAdd, ResponseAdd       []*corev3.HeaderValueOption
 	RequestRemove, ResponseRemove []string
@@ -128,6 +133,11 @@ func (a Action) Validate() error {
 		probe.Action = &routev3.Route_Route{Route: a.Forward}
 	} else if a.Redirect != nil {
 		probe.Action = &routev3.Route_Redirect{Redirect: a.Redirect}
+	}
+	if a.CORS != nil {
+		if err := a.CORS.ValidateAll(); err != nil {
+			return err
+		}
 	}
 	return probe.ValidateAll()
 }
@@ -147,6 +157,9 @@ func (l Lock) Open(name string, match *routev3.RouteMatch, do Action) Route {
 		RequestHeadersToRemove:  do.RequestRemove,
 		ResponseHeadersToAdd:    do.ResponseAdd,
 		ResponseHeadersToRemove: do.ResponseRemove,
+	}
+	if do.CORS != nil {
+		maps.Copy(r.TypedPerFilterConfig, corsPerRoute(do.CORS))
 	}
 	switch {
 	case do.Forward != nil:
