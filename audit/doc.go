@@ -47,7 +47,7 @@
 // common_config.custom_tags. A tag that is empty or "-" counts as absent:
 //
 //	bg.gateway      namespace/name of the Gateway; else the node id is used
-//	bg.route        namespace/name of the HTTPRoute; else Envoy's route_name
+//	bg.route        namespace/name of the HTTPRoute, or "GRPCRoute namespace/name"; else Envoy's route_name
 //	bg.rule         name or index of the rule
 //	bg.role         emergency role of the open route
 //	bg.activations  namespace/name of each activation, comma separated or a JSON list

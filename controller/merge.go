@@ -52,7 +52,7 @@ func (o *outcome) apply(key source.ObjectKey, obj client.Object) bool {
 		if !o.current(key, obj) {
 			return false
 		}
-		obj.Status.Parents = applyParents(obj.Status.Parents, st.HTTPRoutes[name].Parents)
+		obj.Status.Parents = applyParents(obj.Status.Parents, st.Routes[activation.HTTPRoute(name)].Parents)
 	}
 	return !equality.Semantic.DeepEqual(was, obj)
 }

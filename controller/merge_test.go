@@ -31,7 +31,7 @@ func ourParent(name string, conditions ...metav1.Condition) gwv1.RouteParentStat
 	return gwv1.RouteParentStatus{ParentRef: gwv1.ParentReference{Name: gwv1.ObjectName(name)}, ControllerName: v1alpha1.ControllerName, Conditions: conditions}
 }
 
-func routeStatus(parents ...gwv1.RouteParentStatus) (s gwv1.HTTPRouteStatus) {
+func routeStatus(parents ...gwv1.RouteParentStatus) (s gwv1.RouteStatus) {
 	s.Parents = parents
 	return s
 }
@@ -45,7 +45,7 @@ func TestWhatOthersSayOfARouteStays(t *testing.T) {
 		ourParent("gone", condition("Accepted", metav1.ConditionTrue, "Accepted")), foreign,
 		ourParent("door", condition("Accepted", metav1.ConditionFalse, "X"), condition("theirs", metav1.ConditionTrue, "Y")),
 	}
-	o := found(translator.Statuses{HTTPRoutes: map[types.NamespacedName]gwv1.HTTPRouteStatus{pay("db"): routeStatus(
+	o := found(translator.Statuses{Routes: map[activation.RouteKey]gwv1.RouteStatus{activation.HTTPRoute(pay("db")): routeStatus(
 		ourParent("new", condition("Accepted", metav1.ConditionTrue, "Accepted")),
 		ourParent("door", condition("Accepted", metav1.ConditionTrue, "Accepted")),
 	)}}, seen)

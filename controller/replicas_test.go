@@ -93,8 +93,8 @@ func (m *member) see(c *clusterTruth, objects, routes, policy bool) {
 	}
 }
 
-func (m *member) route(_ string, key types.NamespacedName) *activation.Route {
-	digest, there := m.digests[key]
+func (m *member) route(key activation.RouteKey) *activation.Route {
+	digest, there := m.digests[key.NamespacedName]
 	if !there {
 		return nil
 	}
@@ -185,7 +185,7 @@ func (m *member) check(t *rapid.T, c *clusterTruth) {
 				t.Fatalf("%s serves %s, whose status is %s", m.name, key, obj.Status.Phase)
 			case c.distrusted[key]:
 				t.Fatalf("%s serves %s, which nobody checked", m.name, key)
-			case m.digests[wk.Route] == "" || m.policy.Spec.Suspended:
+			case m.digests[wk.Route.NamespacedName] == "" || m.policy.Spec.Suspended:
 				t.Fatalf("%s serves %s of a route that is gone, or a policy that is suspended", m.name, key)
 			}
 			bound := c.bound[key]

@@ -15,6 +15,7 @@ import (
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/compare"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 )
@@ -120,22 +121,22 @@ func (s *statuses) enqueue(now *outcome) {
 	for key := range st.Gateways {
 		s.queue.Add(source.ObjectKey{Kind: "Gateway", Namespace: key.Namespace, Name: key.Name})
 	}
-	var before map[types.NamespacedName]gwv1.HTTPRouteStatus
+	var before map[activation.RouteKey]gwv1.RouteStatus
 	if old.result != nil {
-		before = old.result.Statuses.HTTPRoutes
+		before = old.result.Statuses.Routes
 	}
-	route := func(key types.NamespacedName) {
-		s.queue.Add(source.ObjectKey{Kind: "HTTPRoute", Namespace: key.Namespace, Name: key.Name})
+	route := func(key activation.RouteKey) {
+		s.queue.Add(source.ObjectKey{Kind: key.Kind, Namespace: key.Namespace, Name: key.Name})
 	}
-	different(before, st.HTTPRoutes, route)
+	different(before, st.Routes, route)
 	for key := range compare.Keys(old.set.HTTPRoutes, now.set.HTTPRoutes) {
-		route(key)
+		route(activation.HTTPRoute(key))
 	}
 }
 
 // different calls see for each route with another status. The translator copies the map
 // when it changes it.
-func different(before, is map[types.NamespacedName]gwv1.HTTPRouteStatus, see func(types.NamespacedName)) {
+func different(before, is map[activation.RouteKey]gwv1.RouteStatus, see func(activation.RouteKey)) {
 	if reflect.ValueOf(before).UnsafePointer() == reflect.ValueOf(is).UnsafePointer() {
 		return
 	}
@@ -152,7 +153,7 @@ func different(before, is map[types.NamespacedName]gwv1.HTTPRouteStatus, see fun
 }
 
 // sameStatus reports whether the translator made no new status.
-func sameStatus(a, b gwv1.HTTPRouteStatus) bool {
+func sameStatus(a, b gwv1.RouteStatus) bool {
 	return len(a.Parents) == len(b.Parents) && (len(a.Parents) == 0 || &a.Parents[0] == &b.Parents[0])
 }
 

@@ -233,7 +233,7 @@ func (b *builder) route(e entry, at origin, needs map[snapshot.Key]bool) lock.Ro
 	policy := b.gateway.class.policy
 	l := lock.Lock{
 		Deadline: b.forEnvoy(w.Deadline), Role: w.Role.Name, Grants: policy.grants(w.Role),
-		Route: r.key.String(), Rule: e.rule.key, Opening: w.Opening,
+		Route: r.key.Ref(), Rule: e.rule.key, Opening: w.Opening,
 		Activations: w.Activations, Incidents: w.Incidents,
 	}
 	open := l.Open(e.name(), e.match.envoy(), e.rule.action(w.Opening, e.match, at))
@@ -246,7 +246,7 @@ func (b *builder) route(e entry, at origin, needs map[snapshot.Key]bool) lock.Ro
 }
 
 func (e entry) name() string {
-	return fmt.Sprintf("%s/%s/%d", e.rule.route.key, e.rule.key, e.index)
+	return fmt.Sprintf("%s/%s/%d", e.rule.route.key.Ref(), e.rule.key, e.index)
 }
 
 // windowNeeds are the resources without which an open rule would answer 503.

@@ -48,7 +48,7 @@ func inCluster(t testing.TB) *Input {
 func wantOpen(t testing.TB, in *Input, open bool, why string) *Result {
 	t.Helper()
 	out := settle(t, in, nil)
-	c := out.Statuses.HTTPRoutes[key("db")].Parents[0].Conditions
+	c := out.Statuses.Routes[routeKey("db")].Parents[0].Conditions
 	if got := !out.Gateways[key("door")].LastDeadline.IsZero(); got != open {
 		t.Errorf("open: %t, want %t: %+v", got, open, c)
 	}
@@ -138,7 +138,7 @@ func TestARouteWithAForeignParentIsRefusedAlsoWhenItComesLater(t *testing.T) {
 			t.Errorf("%s: open at once", name)
 		}
 		out := wantOpen(t, in, false, "ForeignParent")
-		if s := out.Statuses.HTTPRoutes[key("db")]; len(s.Parents) != 1 {
+		if s := out.Statuses.Routes[routeKey("db")]; len(s.Parents) != 1 {
 			t.Errorf("%s: we speak for a parent that is not ours: %+v", name, s.Parents)
 		}
 	}

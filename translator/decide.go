@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
 	"github.com/breakglass-gateway/breakglass-gateway/xds/snapshot"
@@ -25,8 +23,8 @@ func (s *state) decide() {
 		AuditFailing: s.in.AuditFailing,
 		Cluster:      s.in.Cluster.decisions(),
 		AuditPending: s.in.AuditPending,
-		Route: func(kind string, key types.NamespacedName) *activation.Route {
-			if r := s.routes[key]; kind == "HTTPRoute" && r != nil {
+		Route: func(key activation.RouteKey) *activation.Route {
+			if r := s.routes[key]; r != nil {
 				return r.decision
 			}
 			return nil
@@ -84,7 +82,7 @@ func (s *state) servedHere(wk activation.WindowKey, w *activation.Window) (bool,
 		return false, held
 	}
 	if places == 0 {
-		return false, fmt.Sprintf("no listener serves HTTPRoute %s now: see the Gateway's listener conditions", wk.Route)
+		return false, fmt.Sprintf("no listener serves %s now: see the Gateway's listener conditions", wk.Route)
 	}
 	return true, ""
 }

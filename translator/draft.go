@@ -6,8 +6,7 @@ import (
 	"maps"
 	"slices"
 
-	"k8s.io/apimachinery/pkg/types"
-
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
 	"github.com/breakglass-gateway/breakglass-gateway/xds/snapshot"
 )
@@ -165,7 +164,7 @@ func (d *hostDraft) excludeUnplaced() {
 			if d.forms[r] == leftOut {
 				out = cmp.Or(out, r)
 			} else if out != nil && d.forms[r] == asIs {
-				d.exclude(r, fmt.Sprintf("HTTPRoute %s comes before it on %s, and Envoy refuses its matches: without them this would serve what belongs there", out.key, h))
+				d.exclude(r, fmt.Sprintf("%s comes before it on %s, and Envoy refuses its matches: without them this would serve what belongs there", out.key, h))
 			}
 		}
 	}
@@ -173,7 +172,7 @@ func (d *hostDraft) excludeUnplaced() {
 
 func (d *hostDraft) exclude(r *route, why string) {
 	if d.scope.excluded == nil {
-		d.scope.excluded = map[types.NamespacedName]string{}
+		d.scope.excluded = map[activation.RouteKey]string{}
 	}
 	d.scope.excluded[r.key] = why
 }

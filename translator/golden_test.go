@@ -138,10 +138,14 @@ func statusYAML(t *testing.T, out *Result) []byte {
 		c.SupportedFeatures = nil // the same for each, and not of what is in
 		classes[name] = c
 	}
+	routes := map[string]any{}
+	for k, v := range out.Statuses.Routes {
+		routes[k.Ref()] = v
+	}
 	return toYAML(t, map[string]any{
 		"gatewayClasses": classes,
 		"gateways":       byName(anyMap(out.Statuses.Gateways)),
-		"httpRoutes":     byName(anyMap(out.Statuses.HTTPRoutes)),
+		"httpRoutes":     routes,
 		"policies":       out.Statuses.Policies,
 		"activations":    byName(anyMap(out.Statuses.Activations)),
 		"next":           out.Next,

@@ -17,7 +17,7 @@ import (
 
 // route is an HTTPRoute with at least one parent of ours.
 type route struct {
-	key     types.NamespacedName
+	key     activation.RouteKey
 	obj     *gwv1.HTTPRoute
 	role    string // label breakglass.dev/role
 	parents []*parent
@@ -45,18 +45,18 @@ type attachment struct {
 	hostnames []string
 }
 
-func (r *route) owner() string { return "HTTPRoute " + r.key.String() }
+func (r *route) owner() string { return r.key.String() }
 
 // resolveRoutes brings the routes up to date, or resolves all of them anew.
 func (s *state) resolveRoutes(anew bool) {
 	if s.routes == nil {
-		s.routes = map[types.NamespacedName]*route{}
-		s.users = map[types.NamespacedName]map[types.NamespacedName]bool{}
+		s.routes = map[activation.RouteKey]*route{}
+		s.users = map[types.NamespacedName]map[activation.RouteKey]bool{}
 	}
 	stale := s.staleRoutes()
 	if anew {
 		for key := range s.in.HTTPRoutes {
-			stale[key] = true
+			stale[activation.HTTPRoute(key)] = true
 		}
 		for key := range s.routes {
 			stale[key] = true
@@ -66,7 +66,7 @@ func (s *state) resolveRoutes(anew bool) {
 		if old := s.routes[key]; old != nil {
 			s.takeOut(old)
 		}
-		if obj := s.in.HTTPRoutes[key]; obj != nil {
+		if obj := s.in.HTTPRoutes[key.NamespacedName]; obj != nil {
 			if r := s.resolveRoute(key, obj); r != nil {
 				s.putIn(r)
 			}
@@ -76,10 +76,10 @@ func (s *state) resolveRoutes(anew bool) {
 }
 
 // staleRoutes are those of which something that they are made of has changed.
-func (s *state) staleRoutes() map[types.NamespacedName]bool {
-	stale := map[types.NamespacedName]bool{}
+func (s *state) staleRoutes() map[activation.RouteKey]bool {
+	stale := map[activation.RouteKey]bool{}
 	for key := range compare.Keys(s.was.HTTPRoutes, s.in.HTTPRoutes) {
-		stale[key] = true
+		stale[activation.HTTPRoute(key)] = true
 	}
 	touch := func(service types.NamespacedName) {
 		for key := range s.users[service] {
@@ -94,7 +94,7 @@ func (s *state) staleRoutes() map[types.NamespacedName]bool {
 }
 
 // resolveRoute is nil for a route that is not ours.
-func (s *state) resolveRoute(key types.NamespacedName, obj *gwv1.HTTPRoute) *route {
+func (s *state) resolveRoute(key activation.RouteKey, obj *gwv1.HTTPRoute) *route {
 	r := &route{key: key, obj: obj, role: obj.Labels[v1alpha1.RoleLabel]}
 	for _, ref := range obj.Spec.ParentRefs {
 		if g := s.parentGateway(key, ref); g != nil {
@@ -121,7 +121,7 @@ func (s *state) putIn(r *route) {
 	s.routes[r.key] = r
 	for _, svc := range r.services {
 		if s.users[svc] == nil {
-			s.users[svc] = map[types.NamespacedName]bool{}
+			s.users[svc] = map[activation.RouteKey]bool{}
 		}
 		s.users[svc][r.key] = true
 	}
@@ -160,7 +160,7 @@ func (r *route) count(n int32) {
 	}
 }
 
-func (s *state) parentGateway(route types.NamespacedName, ref gwv1.ParentReference) *gateway {
+func (s *state) parentGateway(route activation.RouteKey, ref gwv1.ParentReference) *gateway {
 	if ref.Group != nil && *ref.Group != gwv1.GroupName || ref.Kind != nil && *ref.Kind != "Gateway" {
 		return nil
 	}
@@ -205,7 +205,7 @@ func (s *state) attach(r *route, p *parent) {
 	case notOptedIn != "":
 		refused(gwv1.RouteReasonNotAllowedByListeners, notOptedIn)
 	case !allowed:
-		refused(gwv1.RouteReasonNotAllowedByListeners, fmt.Sprintf("no listener of Gateway %s allows HTTPRoutes of namespace %s (allowedRoutes)", p.gateway.key, r.key.Namespace))
+		refused(gwv1.RouteReasonNotAllowedByListeners, fmt.Sprintf("no listener of Gateway %s allows %ss of namespace %s (allowedRoutes)", p.gateway.key, r.key.Kind, r.key.Namespace))
 	case len(p.attached) == 0:
 		refused(gwv1.RouteReasonNoMatchingListenerHostname, fmt.Sprintf("no listener of Gateway %s has a hostname that fits spec.hostnames", p.gateway.key))
 	}
@@ -242,7 +242,7 @@ func (s *state) decisionRoute(r *route) *activation.Route {
 			policies[pol.obj.Name] = pol
 		}
 		if !p.accepted.ok() {
-			refused = fmt.Sprintf("HTTPRoute %s is not accepted by Gateway %s: %s", r.key, p.gateway.key, p.accepted.message)
+			refused = fmt.Sprintf("%s is not accepted by Gateway %s: %s", r.key, p.gateway.key, p.accepted.message)
 		}
 		for _, a := range p.attached {
 			for _, h := range a.hostnames {
@@ -296,6 +296,5 @@ func (r *route) urls(ru *rule) []string {
 func (r *route) before(o *route) int {
 	return cmp.Or(
 		r.obj.CreationTimestamp.Compare(o.obj.CreationTimestamp.Time),
-		cmp.Compare(r.key.Namespace, o.key.Namespace),
-		cmp.Compare(r.key.Name, o.key.Name))
+		r.key.Compare(o.key))
 }

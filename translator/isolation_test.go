@@ -33,7 +33,7 @@ func TestTwoRulesOfOneNameAreRefused(t *testing.T) {
 	r := in.HTTPRoutes[key("db")]
 	r.Spec.Rules[1].Name = r.Spec.Rules[0].Name
 	out := settle(t, in, nil)
-	s := out.Statuses.HTTPRoutes[key("db")].Parents[0].Conditions[0]
+	s := out.Statuses.Routes[routeKey("db")].Parents[0].Conditions[0]
 	if s.Status != metav1.ConditionFalse || !strings.Contains(s.Message, `spec.rules[1].name: "failover" is the name of spec.rules[0] too`) {
 		t.Errorf("%+v", s)
 	}

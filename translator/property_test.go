@@ -213,6 +213,8 @@ func key(name string) types.NamespacedName {
 	return types.NamespacedName{Namespace: "pay", Name: name}
 }
 
+func routeKey(name string) activation.RouteKey { return activation.HTTPRoute(key(name)) }
+
 // step changes one thing, or lets time pass, also backwards.
 func step(t *rapid.T, in *Input, reject map[snapshot.Key]string) {
 	if len(in.Policies) == 0 || rapid.IntRange(0, 3).Draw(t, "policy") == 0 {

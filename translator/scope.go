@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
@@ -33,13 +31,13 @@ type scope struct {
 	// What was last made, of which windows, and what Envoy refused of it.
 	windows  []windowState
 	whole    *snapshot.Resource
-	excluded map[types.NamespacedName]string
+	excluded map[activation.RouteKey]string
 }
 
 // host is everything served on one hostname.
 type host struct {
 	fixed   bool // a listener's own: it is there without routes too
-	routes  map[types.NamespacedName]*route
+	routes  map[activation.RouteKey]*route
 	entries []entry // in order of precedence, once arranged
 }
 
@@ -75,7 +73,7 @@ func (g *gateway) scope(chain, hostname string) (*scope, *host) {
 	}
 	h := sc.hosts[hostname]
 	if h == nil {
-		h = &host{routes: map[types.NamespacedName]*route{}}
+		h = &host{routes: map[activation.RouteKey]*route{}}
 		sc.hosts[hostname] = h
 		sc.arranged = false
 	}
@@ -196,7 +194,7 @@ func (sc *scope) routes() []*route {
 			}
 		}
 	}
-	slices.SortFunc(out, func(x, y *route) int { return cmp.Compare(x.key.String(), y.key.String()) })
+	slices.SortFunc(out, func(x, y *route) int { return x.key.Compare(y.key) })
 	return out
 }
 
@@ -220,7 +218,7 @@ func (sc *scope) noteShadows() {
 				if sc.shadows == nil {
 					sc.shadows = map[*route][]string{}
 				}
-				sc.shadows[r] = append(sc.shadows[r], fmt.Sprintf("%s %s on %s is held by HTTPRoute %s, which has the same match and comes first",
+				sc.shadows[r] = append(sc.shadows[r], fmt.Sprintf("%s %s on %s is held by %s, which has the same match and comes first",
 					cmp.Or(e.match.method, "any method of"), e.match.path, name, other.key))
 			}
 		}

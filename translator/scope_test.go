@@ -57,7 +57,7 @@ func TestEachScopeRuleIsStrictUntilItIsRelaxedByName(t *testing.T) {
 				}
 				out := settle(t, in, nil)
 				checkLocked(t, out.Gateways[key("door")].Snapshot, epoch)
-				return out.Statuses.HTTPRoutes[key("db")].Parents[0].Conditions[0], out.Statuses.Activations[key("inc-1")].Phase
+				return out.Statuses.Routes[routeKey("db")].Parents[0].Conditions[0], out.Statuses.Activations[key("inc-1")].Phase
 			}
 			others := func(s *v1alpha1.Scope) {
 				*s = v1alpha1.Scope{AllowWildcardHostnames: true, AllowCatchAllPath: true, AllowAnyMethod: true, AllowUnlabelled: true, AllowPlainHTTP: true, MaxRules: ptr(int32(16))}

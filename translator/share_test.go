@@ -49,7 +49,7 @@ func TestABackendThatIsMissingBreaksItsOwnShareOnly(t *testing.T) {
 			if got != c.expect {
 				t.Errorf("goes to %s, want %s", got, c.expect)
 			}
-			told := out.Statuses.HTTPRoutes[key("db")].Parents[0].Conditions[1]
+			told := out.Statuses.Routes[routeKey("db")].Parents[0].Conditions[1]
 			for i, ref := range c.refs {
 				if ref.Name != "db" && (told.Status != metav1.ConditionFalse || !strings.Contains(told.Message, "Service pay/"+string(ref.Name)+" does not exist")) {
 					t.Errorf("backendRefs[%d] is not told: %+v", i, told)

@@ -38,7 +38,7 @@ func (s *state) writeStatuses() {
 // resolved anew, and of those that are or were more than dormant.
 func (s *state) writeRouteStatuses() {
 	look := s.touched
-	for _, keys := range []iter.Seq[types.NamespacedName]{maps.Keys(s.lively), maps.Keys(s.excluded), maps.Keys(s.plan.Withheld)} {
+	for _, keys := range []iter.Seq[activation.RouteKey]{maps.Keys(s.lively), maps.Keys(s.excluded), maps.Keys(s.plan.Withheld)} {
 		for key := range keys {
 			look[key] = true
 		}
@@ -46,7 +46,7 @@ func (s *state) writeRouteStatuses() {
 	for wk := range s.plan.Windows {
 		look[wk.Route] = true
 	}
-	s.lively = map[types.NamespacedName]bool{}
+	s.lively = map[activation.RouteKey]bool{}
 	copied := false
 	for key := range look {
 		r := s.routes[key]
@@ -65,9 +65,9 @@ func (s *state) writeRouteStatuses() {
 		}
 	}
 	if s.known == nil {
-		s.known = map[types.NamespacedName]gwv1.HTTPRouteStatus{}
+		s.known = map[activation.RouteKey]gwv1.RouteStatus{}
 	}
-	s.out.Statuses.HTTPRoutes = s.known
+	s.out.Statuses.Routes = s.known
 }
 
 func (p *policy) status(auditFailing, auditPending string) v1alpha1.EmergencyPolicyStatus {
@@ -164,8 +164,8 @@ func (s *state) listens(l *listener) (bool, string) {
 	return true, ""
 }
 
-func routeStatus(r *route) gwv1.HTTPRouteStatus {
-	out := gwv1.HTTPRouteStatus{}
+func routeStatus(r *route) gwv1.RouteStatus {
+	out := gwv1.RouteStatus{}
 	for _, p := range r.parents {
 		out.Parents = append(out.Parents, gwv1.RouteParentStatus{
 			ParentRef:      p.ref,

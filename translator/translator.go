@@ -70,7 +70,7 @@ type Gateway struct {
 type Statuses struct {
 	GatewayClasses map[string]gwv1.GatewayClassStatus
 	Gateways       map[types.NamespacedName]gwv1.GatewayStatus
-	HTTPRoutes     map[types.NamespacedName]gwv1.HTTPRouteStatus
+	Routes         map[activation.RouteKey]gwv1.RouteStatus
 	Policies       map[string]v1alpha1.EmergencyPolicyStatus
 	Activations    map[types.NamespacedName]v1alpha1.ActivationStatus
 }
@@ -122,26 +122,26 @@ func Translate(in Input) *Result { return new(Translator).Translate(in) }
 type state struct {
 	// Kept. Every field is made of in alone; what is not stale needs no work.
 	frame
-	routes map[types.NamespacedName]*route
-	slices map[types.NamespacedName][]*discoveryv1.EndpointSlice  // by Service
-	users  map[types.NamespacedName]map[types.NamespacedName]bool // of a Service: the routes that name it
-	watch  map[*scope]bool                                        // open, or refused by Envoy, when last looked at
-	lively map[types.NamespacedName]bool                          // routes whose status said so
-	known  map[types.NamespacedName]gwv1.HTTPRouteStatus          // published: copied before a change
-	was    Input                                                  // of the translation before
+	routes map[activation.RouteKey]*route
+	slices map[types.NamespacedName][]*discoveryv1.EndpointSlice // by Service
+	users  map[types.NamespacedName]map[activation.RouteKey]bool // of a Service: the routes that name it
+	watch  map[*scope]bool                                       // open, or refused by Envoy, when last looked at
+	lively map[activation.RouteKey]bool                          // routes whose status said so
+	known  map[activation.RouteKey]gwv1.RouteStatus              // published: copied before a change
+	was    Input                                                 // of the translation before
 
 	// Of this translation.
 	in       Input
-	touched  map[types.NamespacedName]bool // routes that were resolved anew
-	scopes   map[*scope]bool               // to look at
+	touched  map[activation.RouteKey]bool // routes that were resolved anew
+	scopes   map[*scope]bool              // to look at
 	plan     *activation.Plan
-	excluded map[types.NamespacedName]string // routes that Envoy refused, and why
+	excluded map[activation.RouteKey]string // routes that Envoy refused, and why
 	out      *Result
 }
 
 func (s *state) translate(in Input) *Result {
-	s.in, s.touched, s.scopes = in, map[types.NamespacedName]bool{}, map[*scope]bool{}
-	s.excluded = map[types.NamespacedName]string{}
+	s.in, s.touched, s.scopes = in, map[activation.RouteKey]bool{}, map[*scope]bool{}
+	s.excluded = map[activation.RouteKey]string{}
 	s.out = &Result{Gateways: make(map[types.NamespacedName]*Gateway, len(s.gateways)), Served: map[string]bool{}}
 	anew := s.resolveFrame()
 	s.wake(s.until)

@@ -256,7 +256,7 @@ func difference(got, want *Result) string {
 	}{
 		{"status of classes", got.Statuses.GatewayClasses, want.Statuses.GatewayClasses},
 		{"status of Gateways", got.Statuses.Gateways, want.Statuses.Gateways},
-		{"status of routes", got.Statuses.HTTPRoutes, want.Statuses.HTTPRoutes},
+		{"status of routes", got.Statuses.Routes, want.Statuses.Routes},
 		{"status of policies", got.Statuses.Policies, want.Statuses.Policies},
 		{"status of activations", got.Statuses.Activations, want.Statuses.Activations},
 		{"facts", got.Facts, want.Facts}, {"issuers", got.Issuers, want.Issuers},

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 )
 
 // Unserved is an object that has no status because nothing here serves it, or has
@@ -30,7 +31,7 @@ func FindUnserved(o Objects, out *Result) []Unserved {
 		}
 	}
 	for key := range o.HTTPRoutes {
-		if _, ours := out.Statuses.HTTPRoutes[key]; !ours {
+		if _, ours := out.Statuses.Routes[activation.HTTPRoute(key)]; !ours {
 			all = append(all, Unserved{"HTTPRoute", key, "spec.parentRefs", "names no Gateway of a GatewayClass of " + v1alpha1.ControllerName + " in these manifests: nothing will serve it"})
 		}
 	}

@@ -123,6 +123,12 @@ type ActivationSpec struct {
 	RevokedBy string `json:"revokedBy,omitempty"`
 }
 
+// The kinds of routes.
+const (
+	KindHTTPRoute = "HTTPRoute"
+	KindGRPCRoute = "GRPCRoute"
+)
+
 // TargetReference names a route, or one rule of it, in the Activation's
 // namespace.
 type TargetReference struct {

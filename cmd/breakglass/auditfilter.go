@@ -172,7 +172,7 @@ func aboutActivation(r activation.Record) about {
 		incident: r.Spec.Incident, roles: nonEmpty(r.Spec.Role),
 	}
 	for _, t := range r.Spec.TargetRefs {
-		x.routes = append(x.routes, r.Namespace+"/"+t.Name)
+		x.routes = append(x.routes, activation.RouteOf(r.Namespace, t).Ref())
 	}
 	for _, t := range r.Targets {
 		x.routes = append(x.routes, t.Route)

@@ -92,7 +92,7 @@ func tellRequest(r audit.RequestEntry) telling {
 		t.who += " from " + r.ClientAddress
 	}
 	if r.Route != "" {
-		t.object = "HTTPRoute " + r.Route
+		t.object = activation.RouteOfRef(r.Route)
 	}
 	t.message = requestMessage(r)
 	return t

@@ -37,9 +37,9 @@ func translate(set *source.Set) []source.Problem {
 			}
 		}
 	}
-	for key, s := range out.Statuses.HTTPRoutes {
+	for key, s := range out.Statuses.Routes {
 		for _, p := range s.Parents {
-			c.conditions("HTTPRoute", key, "", p.Conditions, string(gwv1.RouteConditionAccepted), string(gwv1.RouteConditionResolvedRefs))
+			c.conditions(key.Kind, key.NamespacedName, "", p.Conditions, string(gwv1.RouteConditionAccepted), string(gwv1.RouteConditionResolvedRefs))
 		}
 	}
 	for _, u := range translator.FindUnserved(set.Objects, out) {

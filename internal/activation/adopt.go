@@ -102,7 +102,7 @@ func (r Record) take(targets []v1alpha1.TargetStatus, opens bool) Record {
 			continue
 		}
 		if !known {
-			have = Target{Route: r.Namespace + "/" + t.Name, Digest: o.Digest, OpenedAt: o.At.Time, Openings: map[string]string{}}
+			have = Target{Route: RouteOf(r.Namespace, t.TargetReference).Ref(), Digest: o.Digest, OpenedAt: o.At.Time, Openings: map[string]string{}}
 			for _, l := range o.Leases {
 				have.Openings[l.Rule] = l.Name
 			}

@@ -23,7 +23,7 @@ func BenchmarkDecide(b *testing.B) {
 				}}
 				records[r.Key()] = r
 			}
-			in := Input{Now: now, Records: records, Route: func(string, types.NamespacedName) *Route { return nil }}
+			in := Input{Now: now, Records: records, Route: func(RouteKey) *Route { return nil }}
 			b.ReportAllocs()
 			for b.Loop() {
 				Decide(in).Complete(func(WindowKey, *Window) (bool, string) { return true, "" })

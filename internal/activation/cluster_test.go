@@ -264,7 +264,7 @@ func TestTheTimeBeginsWhenTheAPIServerSaysItDid(t *testing.T) {
 	leader.now = made.Add(9 * time.Minute)
 	plan := Decide(Input{
 		Now: leader.now, Objects: leader.objects, Seen: map[types.NamespacedName]time.Time{nn("a"): made}, Cluster: leader.cluster,
-		Route: func(_ string, key types.NamespacedName) *Route { return leader.routes[key] },
+		Route: func(key RouteKey) *Route { return leader.routes[key.NamespacedName] },
 	})
 	if d := plan.Records()[nn("a")].Deadline; !d.Equal(made.Add(10 * time.Minute)) {
 		t.Errorf("deadline %s", d)

@@ -16,11 +16,11 @@ import (
 func Decide(in Input) *Plan {
 	p := &Plan{
 		Windows:  map[WindowKey]*Window{},
-		Withheld: map[types.NamespacedName]Blocked{},
+		Withheld: map[RouteKey]Blocked{},
 		in:       in,
 		records:  make(map[types.NamespacedName]Record, len(in.Records)+len(in.Objects)),
 		blocked:  map[types.NamespacedName]map[string]Blocked{},
-		routes:   map[types.NamespacedName]*Route{},
+		routes:   map[RouteKey]*Route{},
 	}
 	maps.Copy(p.records, in.Records)
 	p.request()
@@ -215,10 +215,10 @@ func (p *Plan) expire(r Record) {
 
 // route finds a target of r, once.
 func (p *Plan) route(r Record, t v1alpha1.TargetReference) *Route {
-	key := types.NamespacedName{Namespace: r.Namespace, Name: t.Name}
+	key := RouteOf(r.Namespace, t)
 	route, asked := p.routes[key]
 	if !asked {
-		route = p.in.Route(t.Kind, key)
+		route = p.in.Route(key)
 		p.routes[key] = route
 	}
 	return route
@@ -370,7 +370,7 @@ func (p *Plan) open(key types.NamespacedName) {
 
 func (p *Plan) newTarget(r Record, t v1alpha1.TargetReference) Target {
 	route := p.route(r, t)
-	target := Target{Route: route.Key.String(), Digest: route.Digest, Openings: map[string]string{}, OpenedAt: p.in.Now}
+	target := Target{Route: route.Key.Ref(), Digest: route.Digest, Openings: map[string]string{}, OpenedAt: p.in.Now}
 	for _, rule := range rulesOf(route, t) {
 		target.Openings[rule] = p.opening(r, route, rule)
 	}
@@ -392,12 +392,12 @@ func (p *Plan) opening(r Record, route *Route, rule string) string {
 			continue
 		}
 		for _, t := range other.Targets {
-			if o := t.Openings[rule]; o != "" && t.EndedAt.IsZero() && t.Route == route.Key.String() {
+			if o := t.Openings[rule]; o != "" && t.EndedAt.IsZero() && t.Route == route.Key.Ref() {
 				return o
 			}
 		}
 	}
-	return digest(r.Namespace, r.Name, route.Key.String(), rule)
+	return digest(r.Namespace, r.Name, route.Key.Ref(), rule)
 }
 
 // holder finds an activation that holds route for another role.
@@ -408,7 +408,7 @@ func (p *Plan) holder(r Record, route *Route) *Record {
 			continue
 		}
 		for _, t := range other.Targets {
-			if t.EndedAt.IsZero() && t.Route == route.Key.String() {
+			if t.EndedAt.IsZero() && t.Route == route.Key.Ref() {
 				return &other
 			}
 		}

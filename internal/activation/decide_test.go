@@ -20,6 +20,7 @@ type world struct {
 	objects map[types.NamespacedName]*v1alpha1.Activation
 	records map[types.NamespacedName]Record
 	routes  map[types.NamespacedName]*Route
+	others  map[RouteKey]*Route
 	revoke  map[types.NamespacedName]Revocation
 	policy  *Policy
 	first   bool
@@ -58,11 +59,19 @@ func nn(name string) types.NamespacedName {
 
 func (w *world) route(name string) *Route {
 	r := &Route{
-		Key: nn(name), Digest: "1", Rules: []string{"#0", "read"}, Named: map[string]string{"read": "read"},
+		Key: HTTPRoute(nn(name)), Digest: "1", Rules: []string{"#0", "read"}, Named: map[string]string{"read": "read"},
 		Hostnames: []string{name + ".example.com"}, URLs: map[string][]string{}, Policies: []*Policy{w.policy},
 	}
-	w.routes[r.Key] = r
+	w.routes[nn(name)] = r
 	return r
+}
+
+// find knows HTTPRoutes by their name, and the other kinds in others.
+func (w *world) find(key RouteKey) *Route {
+	if key.Kind != v1alpha1.KindHTTPRoute {
+		return w.others[key]
+	}
+	return w.routes[key.NamespacedName]
 }
 
 func (w *world) activation(name, route, role, duration string, mods ...func(*v1alpha1.Activation)) {
@@ -83,7 +92,7 @@ func (w *world) settle() {
 	for range 10 {
 		w.plan = Decide(Input{
 			Now: w.now, FirstStart: w.first, Objects: w.objects, Records: w.records, Revocations: w.revoke, AuditFailing: w.failing, AuditPending: w.pending, Seen: w.seen(), Cluster: w.cluster,
-			Route: func(_ string, key types.NamespacedName) *Route { return w.routes[key] },
+			Route: w.find,
 		})
 		w.status = w.plan.Complete(func(WindowKey, *Window) (bool, string) { return w.acked, "not acknowledged" })
 		opened := false
@@ -128,7 +137,7 @@ func (w *world) wantPhase(name string, phase v1alpha1.Phase, reason string) {
 }
 
 func (w *world) open(route, rule string) *Window {
-	return w.plan.Windows[WindowKey{nn(route), rule}]
+	return w.plan.Windows[WindowKey{HTTPRoute(nn(route)), rule}]
 }
 
 func TestWindowIsOpenAtStartAndClosedAtDeadline(t *testing.T) {
@@ -459,7 +468,7 @@ func TestWhileTheAuditLogCannotBeKeptNothingOpensAndByPolicyNothingIsServed(t *t
 		}
 		if !served {
 			w.wantPhase("a", v1alpha1.PhasePending, ReasonAuditFailing)
-			if b := w.plan.Withheld[nn("db")]; !strings.Contains(b.Message, "disk full") {
+			if b := w.plan.Withheld[HTTPRoute(nn("db"))]; !strings.Contains(b.Message, "disk full") {
 				t.Errorf("%q: withheld because %q", onFailure, b.Message)
 			}
 		}
@@ -559,7 +568,7 @@ func TestANameIsSpentAtTheFirstLookAfterItsObjectWent(t *testing.T) {
 	w.activation("a", "db", "db", "10m")
 	w.settle()
 	delete(w.objects, nn("a"))
-	once := Decide(Input{Now: w.now, Objects: w.objects, Records: w.records, Route: func(_ string, key types.NamespacedName) *Route { return w.routes[key] }})
+	once := Decide(Input{Now: w.now, Objects: w.objects, Records: w.records, Route: w.find})
 	for _, f := range once.Facts {
 		w.records[f.Record.Key()] = f.Record
 	}

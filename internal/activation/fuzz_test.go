@@ -24,7 +24,7 @@ func FuzzRecord(f *testing.F) {
 		Roles: []v1alpha1.Role{role("db"), role("web")}, Limits: v1alpha1.Limits{MaxDuration: &most},
 	}}
 	route := &Route{
-		Key: nn("db"), Role: "db", Digest: "1", Rules: []string{"#0", "read"}, Named: map[string]string{"read": "read"},
+		Key: HTTPRoute(nn("db")), Role: "db", Digest: "1", Rules: []string{"#0", "read"}, Named: map[string]string{"read": "read"},
 		Hostnames: []string{"db.example.com"}, URLs: map[string][]string{}, Policies: []*Policy{policy},
 	}
 	for _, r := range []string{
@@ -43,8 +43,8 @@ func FuzzRecord(f *testing.F) {
 		at := now.Add(time.Duration(later))
 		p := Decide(Input{
 			Now: at, Records: map[types.NamespacedName]Record{r.Key(): r},
-			Route: func(kind string, key types.NamespacedName) *Route {
-				if kind == "HTTPRoute" && key == route.Key {
+			Route: func(key RouteKey) *Route {
+				if key == route.Key {
 					return route
 				}
 				return nil

@@ -3,8 +3,9 @@ package activation
 import (
 	"time"
 
-	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 )
 
 // Input is all that a decision depends on.
@@ -37,7 +38,7 @@ type Input struct {
 	// stays open. "": it is known.
 	AuditPending string
 	// Route finds a target. Nil: there is none.
-	Route func(kind string, key types.NamespacedName) *Route
+	Route func(RouteKey) *Route
 }
 
 // Cluster is what differs where several replicas decide together. What they have
@@ -57,7 +58,7 @@ type Cluster struct {
 
 // WindowKey names what is opened: one rule of one route.
 type WindowKey struct {
-	Route types.NamespacedName
+	Route RouteKey
 	Rule  string
 }
 
@@ -77,7 +78,7 @@ type Plan struct {
 	// Windows that are open now: durably opened, and nothing against it.
 	Windows map[WindowKey]*Window
 	// Withheld are the routes that would be open if the audit log could be kept.
-	Withheld map[types.NamespacedName]Blocked
+	Withheld map[RouteKey]Blocked
 	// Facts to record, in order.
 	Facts []Fact
 	// Next is the next instant at which the answer changes by time alone. Zero: none.
@@ -86,7 +87,7 @@ type Plan struct {
 	in       Input
 	records  map[types.NamespacedName]Record
 	blocked  map[types.NamespacedName]map[string]Blocked
-	routes   map[types.NamespacedName]*Route
+	routes   map[RouteKey]*Route
 	ordering []types.NamespacedName
 	over     []types.NamespacedName // those of which nothing more can come
 }

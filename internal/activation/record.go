@@ -67,7 +67,7 @@ type Record struct {
 
 // Target is what is durably known of one target of an activation.
 type Target struct {
-	// Route is the namespace/name that was opened.
+	// Route that was opened, as RouteKey.Ref has it.
 	Route string `json:"route"`
 	// Digest of the route's spec when it was opened. Another spec is another
 	// route: it takes another activation.

@@ -1,6 +1,7 @@
 package activation
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -10,9 +11,50 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 )
 
+// RouteKey names a route. Routes of two kinds may have one name in one namespace, and
+// what opens one never opens the other.
+type RouteKey struct {
+	Kind string
+	types.NamespacedName
+}
+
+// RouteOf names a target of an activation in namespace.
+func RouteOf(namespace string, t v1alpha1.TargetReference) RouteKey {
+	return RouteKey{t.Kind, types.NamespacedName{Namespace: namespace, Name: t.Name}}
+}
+
+// HTTPRoute names an HTTPRoute.
+func HTTPRoute(key types.NamespacedName) RouteKey { return RouteKey{v1alpha1.KindHTTPRoute, key} }
+
+// String is the key for people: "HTTPRoute pay/db".
+func (k RouteKey) String() string { return k.Kind + " " + k.NamespacedName.String() }
+
+// Compare orders keys as Gateway API has routes compete, by namespace and name, and of
+// two that are alike in these an HTTPRoute first.
+func (k RouteKey) Compare(o RouteKey) int {
+	return cmp.Or(cmp.Compare(k.Namespace, o.Namespace), cmp.Compare(k.Name, o.Name), cmp.Compare(o.Kind, k.Kind))
+}
+
+// Ref is the key on record, in the log and on Envoy's routes: namespace/name of an
+// HTTPRoute, as when there was no other kind; of any other the same as String.
+func (k RouteKey) Ref() string {
+	if k.Kind == v1alpha1.KindHTTPRoute {
+		return k.NamespacedName.String()
+	}
+	return k.String()
+}
+
+// RouteOfRef is what Ref was made of, for people: "HTTPRoute pay/db".
+func RouteOfRef(ref string) string {
+	if strings.Contains(ref, " ") { // no name has one
+		return ref
+	}
+	return v1alpha1.KindHTTPRoute + " " + ref
+}
+
 // Route is a route as far as opening it is concerned.
 type Route struct {
-	Key types.NamespacedName
+	Key RouteKey
 	// Role is the value of the label breakglass.dev/role, "" without one.
 	Role string
 	// Digest of the spec.

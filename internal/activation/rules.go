@@ -152,7 +152,7 @@ func (p *Plan) lost(r Record, t v1alpha1.TargetReference, rec Target) *Blocked {
 		return &Blocked{ReasonRouteDeleted, fmt.Sprintf("%s %s/%s was deleted", t.Kind, r.Namespace, t.Name)}
 	}
 	if route.Digest != rec.Digest {
-		return &Blocked{ReasonRouteChanged, fmt.Sprintf("%s %s was changed while it was open: review the change and activate it anew", t.Kind, quoted(route.Key))}
+		return &Blocked{ReasonRouteChanged, fmt.Sprintf("%s was changed while it was open: review the change and activate it anew", route.Key)}
 	}
 	if len(route.Policies) == 1 {
 		return p.entitlement(r, route)
@@ -183,11 +183,11 @@ func (p *Plan) standing(r Record, t v1alpha1.TargetReference) *Blocked {
 	case route.Blocked != Blocked{}:
 		return &route.Blocked
 	case len(rulesOf(route, t)) == 0:
-		return &Blocked{ReasonRuleNotFound, fmt.Sprintf("%s %s has no rule named %q", t.Kind, quoted(route.Key), sectionOf(t))}
+		return &Blocked{ReasonRuleNotFound, fmt.Sprintf("%s has no rule named %q", route.Key, sectionOf(t))}
 	case len(route.Policies) == 0:
-		return &Blocked{ReasonNoPolicy, fmt.Sprintf("%s %s is not attached to a Gateway whose GatewayClass names an EmergencyPolicy in parametersRef", t.Kind, quoted(route.Key))}
+		return &Blocked{ReasonNoPolicy, fmt.Sprintf("%s is not attached to a Gateway whose GatewayClass names an EmergencyPolicy in parametersRef", route.Key)}
 	case len(route.Policies) > 1:
-		return &Blocked{ReasonTwoPolicies, fmt.Sprintf("%s %s is attached to Gateways of %d EmergencyPolicies: attach it to those of one", t.Kind, quoted(route.Key), len(route.Policies))}
+		return &Blocked{ReasonTwoPolicies, fmt.Sprintf("%s is attached to Gateways of %d EmergencyPolicies: attach it to those of one", route.Key, len(route.Policies))}
 	}
 	return nil
 }
@@ -207,7 +207,7 @@ func (p *Plan) entitlement(r Record, route *Route) *Blocked {
 		return &Blocked{ReasonRoleUnknown, fmt.Sprintf("EmergencyPolicy %s has no role %q: its roles are %s", policy.Name, r.Spec.Role, policy.roleNames())}
 	}
 	if route.Role != "" && route.Role != role.Name {
-		return &Blocked{ReasonRoleLabel, fmt.Sprintf("only role %q opens HTTPRoute %s (label %s), not %q", route.Role, quoted(route.Key), v1alpha1.RoleLabel, role.Name)}
+		return &Blocked{ReasonRoleLabel, fmt.Sprintf("only role %q opens %s (label %s), not %q", route.Role, route.Key, v1alpha1.RoleLabel, role.Name)}
 	}
 	if len(role.Namespaces) > 0 && !slices.Contains(role.Namespaces, r.Namespace) {
 		return &Blocked{ReasonRoleNamespace, fmt.Sprintf("role %q of EmergencyPolicy %s may not open routes in namespace %q: its namespaces are %v", role.Name, policy.Name, r.Namespace, role.Namespaces)}
@@ -231,8 +231,8 @@ func (p *Plan) refusal(r Record, t v1alpha1.TargetReference) *Blocked {
 		return &Blocked{ReasonNotAfterMissing, fmt.Sprintf("EmergencyPolicy %s requires spec.notAfter: make a new Activation that has one", policy.Name)}
 	}
 	if h := p.holder(r, route); h != nil {
-		return &Blocked{ReasonHeld, fmt.Sprintf("HTTPRoute %s is open for role %q by Activation %s until %s: use that role, or revoke it first",
-			quoted(route.Key), h.Spec.Role, quoted(h.Key()), at(h.Deadline))}
+		return &Blocked{ReasonHeld, fmt.Sprintf("%s is open for role %q by Activation %s until %s: use that role, or revoke it first",
+			route.Key, h.Spec.Role, quoted(h.Key()), at(h.Deadline))}
 	}
 	return p.overLimit(r, route, policy)
 }
@@ -299,7 +299,7 @@ func (p *Plan) overLimit(r Record, route *Route, policy *Policy) *Blocked {
 	for _, key := range slices.Concat(p.ordering, p.over) {
 		other := p.records[key]
 		for _, t := range other.Targets {
-			if t.Route == route.Key.String() && key != r.Key() && p.in.Now.Sub(t.OpenedAt) < 24*time.Hour {
+			if t.Route == route.Key.Ref() && key != r.Key() && p.in.Now.Sub(t.OpenedAt) < 24*time.Hour {
 				today++
 			}
 		}
@@ -311,7 +311,7 @@ func (p *Plan) overLimit(r Record, route *Route, policy *Policy) *Blocked {
 		return &Blocked{ReasonTooManyOpen, fmt.Sprintf("%d activations are open and EmergencyPolicy %s allows %d (limits.maxOpen): revoke one first", open, policy.Name, limit)}
 	}
 	if limit := count(policy.Spec.Limits.MaxPerDay, 24); today >= limit {
-		return &Blocked{ReasonTooManyPerDay, fmt.Sprintf("HTTPRoute %s was opened %d times in 24 hours and EmergencyPolicy %s allows %d (limits.maxPerDay)", quoted(route.Key), today, policy.Name, limit)}
+		return &Blocked{ReasonTooManyPerDay, fmt.Sprintf("%s was opened %d times in 24 hours and EmergencyPolicy %s allows %d (limits.maxPerDay)", route.Key, today, policy.Name, limit)}
 	}
 	return nil
 }

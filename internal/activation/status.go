@@ -63,7 +63,7 @@ func (p *Plan) target(r Record, t v1alpha1.TargetReference, served Served) (v1al
 		return v1alpha1.PhasePending, ReasonOpening, "being recorded"
 	}
 	for _, rule := range slices.Sorted(maps.Keys(rec.Openings)) {
-		wk := WindowKey{types.NamespacedName{Namespace: r.Namespace, Name: t.Name}, rule}
+		wk := WindowKey{RouteOf(r.Namespace, t), rule}
 		w := p.Windows[wk]
 		if w == nil {
 			return v1alpha1.PhasePending, ReasonOpening, "not open"

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/version"
 )
@@ -32,8 +33,8 @@ func (b backend) Status(context.Context) (*control.Status, error) {
 	for _, key := range sorted(v.result.Statuses.Gateways) {
 		s.Gateways = append(s.Gateways, b.gatewayStatus(v, key))
 	}
-	for _, key := range sorted(v.result.Statuses.HTTPRoutes) {
-		s.Routes = append(s.Routes, control.DescribeRoute(v.set.HTTPRoutes[key], v.result.Statuses.HTTPRoutes[key].Parents))
+	for _, key := range slices.SortedFunc(maps.Keys(v.result.Statuses.Routes), activation.RouteKey.Compare) {
+		s.Routes = append(s.Routes, control.DescribeRoute(v.set.HTTPRoutes[key.NamespacedName], v.result.Statuses.Routes[key].Parents))
 	}
 	for _, key := range sorted(v.activations) {
 		s.Activations = append(s.Activations, *v.activations[key])

@@ -70,7 +70,7 @@ func tellRequest(t *control.TimelineEntry) error {
 	t.Who += " from " + r.ClientAddress
 	t.Role, t.Incident = r.Role, r.Incident
 	if r.Route != "" {
-		t.Object = "HTTPRoute " + r.Route
+		t.Object = activation.RouteOfRef(r.Route)
 	}
 	t.Message = fmt.Sprintf("%s %s%s", r.Method, r.Host, r.Path)
 	if r.Status != 0 {

@@ -17,6 +17,7 @@ import (
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 	"github.com/breakglass-gateway/breakglass-gateway/translator"
@@ -192,7 +193,7 @@ func (p *picking) attached(route *gwv1.HTTPRoute) bool {
 
 // refused says why the cluster does not accept a route, "" if it does.
 func (p *picking) refused(key types.NamespacedName) string {
-	for _, parent := range p.verdict.Statuses.HTTPRoutes[key].Parents {
+	for _, parent := range p.verdict.Statuses.Routes[activation.HTTPRoute(key)].Parents {
 		if c := control.Condition(parent.Conditions, string(gwv1.RouteConditionAccepted)); c.Status != "True" {
 			return c.Message
 		}

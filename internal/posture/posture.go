@@ -157,7 +157,7 @@ func (p *Posture) route(key types.NamespacedName, obj *gwv1.HTTPRoute) *Route {
 	if len(r.Gateways) == 0 {
 		return nil
 	}
-	for _, parent := range p.Result.Statuses.HTTPRoutes[key].Parents {
+	for _, parent := range p.Result.Statuses.Routes[activation.HTTPRoute(key)].Parents {
 		for _, c := range parent.Conditions {
 			if c.Type == string(gwv1.RouteConditionAccepted) && c.Status != metav1.ConditionTrue && r.Refused == "" {
 				r.Refused = c.Message
@@ -218,7 +218,7 @@ func (r *Route) openers() {
 		return
 	}
 	policy := &activation.Policy{Name: r.Policies[0].Name, Spec: r.Policies[0].Spec}
-	asked := &activation.Route{Key: r.Key, Role: r.Role, Policies: []*activation.Policy{policy}}
+	asked := &activation.Route{Key: activation.HTTPRoute(r.Key), Role: r.Role, Policies: []*activation.Policy{policy}}
 	for _, p := range r.Places {
 		asked.Hostnames = append(asked.Hostnames, p.Host)
 	}
