@@ -92,7 +92,7 @@ func (g *gateway) inCluster(c *Cluster) {
 // bindings marks listeners with ports that the pods need for something else.
 func (g *gateway) bindings() {
 	for _, l := range g.listeners {
-		if port := int32(l.spec.Port); !ports.Usable(port) {
+		if port := int32(l.spec.Port); l.accepted.ok() && !ports.Usable(port) {
 			l.accepted = no(accepted, string(gwv1.ListenerReasonPortUnavailable), fmt.Sprintf("port %d is taken in the pods of a Gateway: use another; "+
 				"those below 1024 are bound %d above, and %d is the agent's", port, ports.ContainerPort(1)-1, ports.Agent))
 		}

@@ -148,14 +148,16 @@ func (s *state) takeOut(r *route) {
 	}
 }
 
-// count adds n to the attached routes of r's listeners.
+// count adds n to the attached routes of r's listeners, of which several parentRefs may
+// name one.
 func (r *route) count(n int32) {
+	counted := map[*listener]bool{}
 	for _, p := range r.parents {
-		if !p.accepted.ok() {
-			continue
-		}
 		for _, a := range p.attached {
-			a.listener.attached += n
+			if p.accepted.ok() && !counted[a.listener] {
+				counted[a.listener] = true
+				a.listener.attached += n
+			}
 		}
 	}
 }
@@ -276,6 +278,9 @@ func (r *route) urls(ru *rule) []string {
 				continue
 			}
 			for _, h := range a.hostnames {
+				if p.gateway.mostSpecific(a.listener, h) != a.listener {
+					continue
+				}
 				for _, m := range ru.matches {
 					u := strings.ToLower(string(a.listener.spec.Protocol)) + "://" + h
 					if !(a.listener.tls() && a.listener.spec.Port == 443 || !a.listener.tls() && a.listener.spec.Port == 80) {

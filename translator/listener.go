@@ -18,9 +18,12 @@ import (
 
 // listener is a Listener of a Gateway of ours.
 type listener struct {
-	gateway                        *gateway
-	spec                           *gwv1.Listener
-	hostname                       string // lower case; "" for all
+	gateway  *gateway
+	spec     *gwv1.Listener
+	hostname string // lower case; "" for all
+	// rank of the object that it is of: where two objects want one place, that of the
+	// lower rank has it. 0 is the Gateway itself.
+	rank                           int
 	secrets                        []secret
 	attached                       int32
 	accepted, conflicted, resolved condition
@@ -78,7 +81,7 @@ func (s *state) resolveListeners(g *gateway, taken map[string]*gateway) {
 	for _, l := range g.listeners {
 		for _, a := range g.addresses {
 			at := fmt.Sprintf("%s:%d", a, l.spec.Port)
-			if other := taken[at]; other != nil && other != g {
+			if other := taken[at]; other != nil && other != g && l.accepted.ok() {
 				l.accepted = no(accepted, string(gwv1.ListenerReasonPortUnavailable), fmt.Sprintf("%s is taken by Gateway %s", at, other.key))
 			} else if l.serving() {
 				taken[at] = g
@@ -100,9 +103,18 @@ func (s *state) checkProtocol(l *listener) {
 	}
 }
 
+// carriesHTTP reports whether the protocol is one that we serve.
+func (l *listener) carriesHTTP() bool {
+	return l.spec.Protocol == gwv1.HTTPProtocolType || l.spec.Protocol == gwv1.HTTPSProtocolType
+}
+
 // checkKinds keeps the route kinds that the listener allows and we serve.
 func (l *listener) checkKinds() {
 	httpRoute := gwv1.RouteGroupKind{Group: ptr(gwv1.Group(gwv1.GroupName)), Kind: "HTTPRoute"}
+	l.supported = []gwv1.RouteGroupKind{}
+	if !l.carriesHTTP() {
+		return
+	}
 	l.supported = []gwv1.RouteGroupKind{httpRoute}
 	if l.spec.AllowedRoutes == nil || len(l.spec.AllowedRoutes.Kinds) == 0 {
 		return
@@ -117,31 +129,9 @@ func (l *listener) checkKinds() {
 	}
 }
 
-// conflicts marks listeners that cannot live on one port together.
-func conflicts(ls []*listener) {
-	for i, a := range ls {
-		for _, b := range ls[i+1:] {
-			if a.spec.Port != b.spec.Port {
-				continue
-			}
-			reason := gwv1.ListenerReasonProtocolConflict
-			if a.spec.Protocol == b.spec.Protocol {
-				if a.hostname != b.hostname {
-					continue
-				}
-				reason = gwv1.ListenerReasonHostnameConflict
-			}
-			for x, y := range map[*listener]*listener{a: b, b: a} {
-				x.conflicted = yes(conflicted, string(reason))
-				x.conflicted.message = fmt.Sprintf("listener %s has the same port %d", y.spec.Name, y.spec.Port)
-			}
-		}
-	}
-}
-
 func (s *state) resolveCertificates(l *listener) {
 	if t := l.spec.TLS; t == nil || t.Mode != nil && *t.Mode != gwv1.TLSModeTerminate || len(t.CertificateRefs) == 0 {
-		l.accepted = no(accepted, "UnsupportedTLS", "tls: only mode Terminate with certificateRefs is supported: what is passed through cannot be checked for a token")
+		l.accepted = no(accepted, string(gwv1.ListenerReasonUnsupportedValue), "tls: only mode Terminate with certificateRefs is supported: what is passed through cannot be checked for a token")
 		return
 	}
 	for i, ref := range l.spec.TLS.CertificateRefs {

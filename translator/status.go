@@ -1,6 +1,7 @@
 package translator
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"maps"
@@ -91,38 +92,67 @@ func (p *policy) status(auditFailing, auditPending string) v1alpha1.EmergencyPol
 
 func (s *state) gatewayStatus(g *gateway) gwv1.GatewayStatus {
 	out := gwv1.GatewayStatus{}
-	all := g.accepted
-	programmed := yes(string(gwv1.GatewayConditionProgrammed), string(gwv1.GatewayReasonProgrammed))
 	if c := s.in.Cluster; c != nil {
 		out.Addresses = c.Addresses[g.key]
-		if len(out.Addresses) == 0 {
-			programmed = no(programmed.kind, string(gwv1.GatewayReasonAddressNotAssigned), "its Service has no address yet")
-		}
 	} else {
 		for _, a := range g.addresses {
 			out.Addresses = append(out.Addresses, gwv1.GatewayStatusAddress{Type: ptr(gwv1.IPAddressType), Value: a})
 		}
 	}
+	var pending, invalid string // the first of each
 	for _, l := range g.listeners {
 		ls, why := s.listenerStatus(l)
 		out.Listeners = append(out.Listeners, ls)
-		if why != "" && programmed.ok() {
-			programmed = no(programmed.kind, string(gwv1.GatewayReasonPending), fmt.Sprintf("listener %s: %s", l.spec.Name, why))
-		}
-		if all.ok() && (!l.accepted.ok() || l.conflicted.ok()) {
-			all.reason = string(gwv1.GatewayReasonListenersNotValid)
-			all.message = fmt.Sprintf("listener %s is not accepted", l.spec.Name)
+		switch {
+		case why == "":
+		case l.serving():
+			pending = cmp.Or(pending, fmt.Sprintf("listener %s: %s", l.spec.Name, why))
+		default:
+			invalid = cmp.Or(invalid, fmt.Sprintf("listener %s: %s", l.spec.Name, why))
 		}
 	}
 	// Envoy asks for the token filter when it has a listener.
-	if ok, why := s.programmed(g, snapshot.Key{Type: snapshot.ExtensionConfig, Name: lock.JWTResource}); !ok && programmed.ok() {
-		programmed = no(programmed.kind, string(gwv1.GatewayReasonPending), why)
+	if ok, why := s.programmed(g, snapshot.Key{Type: snapshot.ExtensionConfig, Name: lock.JWTResource}); !ok {
+		pending = cmp.Or(pending, why)
 	}
-	if !g.accepted.ok() {
-		programmed = no(programmed.kind, string(gwv1.GatewayReasonInvalid), g.accepted.message)
+	not := func(reason gwv1.GatewayConditionReason, message string) condition {
+		return no(string(gwv1.GatewayConditionProgrammed), string(reason), message)
 	}
-	out.Conditions = conditionsAt(g.obj.Generation, all, programmed)
+	// What is said of a listener that is not served is said there: the others are.
+	programmed := yes(string(gwv1.GatewayConditionProgrammed), string(gwv1.GatewayReasonProgrammed))
+	switch {
+	case !g.accepted.ok():
+		programmed = not(gwv1.GatewayReasonInvalid, g.accepted.message)
+	case !slices.ContainsFunc(g.listeners, (*listener).serving):
+		programmed = not(gwv1.GatewayReasonInvalid, invalid)
+	case pending != "":
+		programmed = not(gwv1.GatewayReasonPending, pending)
+	case len(out.Addresses) == 0:
+		programmed = not(gwv1.GatewayReasonAddressNotAssigned, "its Service has no address yet")
+	}
+	out.Conditions = conditionsAt(g.obj.Generation, g.acceptance(), programmed)
 	return out
+}
+
+// acceptance of a Gateway depends on its listeners too: one that is valid is enough.
+func (g *gateway) acceptance() condition {
+	all := g.accepted
+	var good, bad []string
+	for _, l := range g.listeners {
+		if l.accepted.ok() && !l.conflicted.ok() {
+			good = append(good, string(l.spec.Name))
+		} else {
+			bad = append(bad, string(l.spec.Name))
+		}
+	}
+	if !all.ok() || len(bad) == 0 {
+		return all
+	}
+	if all.reason = string(gwv1.GatewayReasonListenersNotValid); len(good) == 0 {
+		return no(all.kind, all.reason, fmt.Sprintf("no listener is accepted: their own conditions say why (%s)", strings.Join(bad, ", ")))
+	}
+	all.message = fmt.Sprintf("not accepted, as their own conditions say: %s; accepted: %s", strings.Join(bad, ", "), strings.Join(good, ", "))
+	return all
 }
 
 // listenerStatus also says why the listener is not programmed, if it is not.
@@ -131,6 +161,9 @@ func (s *state) listenerStatus(l *listener) (gwv1.ListenerStatus, string) {
 	var complaint string
 	if !l.serving() {
 		programmed = no(programmed.kind, string(gwv1.ListenerReasonInvalid), "see the other conditions")
+		if l.conflicted.ok() {
+			programmed.reason = l.conflicted.reason
+		}
 		complaint = programmed.message
 		for _, c := range []condition{l.accepted, l.conflicted, l.resolved} {
 			if c.ok() == (c.kind == conflicted) && c.message != "" {

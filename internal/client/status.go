@@ -132,9 +132,7 @@ func (v *seen) status() *control.Status {
 			continue
 		}
 		s.Gateways = append(s.Gateways, describeGateway(g, class))
-		if no := control.NotServed("Gateway "+g.Namespace+"/"+g.Name, g.Status.Conditions, string(gwv1.GatewayConditionProgrammed)); no != "" {
-			s.NotReady = append(s.NotReady, no)
-		}
+		s.NotReady = append(s.NotReady, control.GatewayNotServed("Gateway "+g.Namespace+"/"+g.Name, &g.Status)...)
 	}
 	for i := range v.policies.Items {
 		p := &v.policies.Items[i]

@@ -102,6 +102,20 @@ func NotServed(what string, conditions []metav1.Condition, kind string) string {
 	return what + ": " + c.Message
 }
 
+// GatewayNotServed says what of a Gateway is not as it should be: of the whole, or of
+// its listeners.
+func GatewayNotServed(what string, st *gwv1.GatewayStatus) (out []string) {
+	if no := NotServed(what, st.Conditions, string(gwv1.GatewayConditionProgrammed)); no != "" {
+		return []string{no}
+	}
+	for _, l := range st.Listeners {
+		if Condition(l.Conditions, string(gwv1.ListenerConditionProgrammed)).Status != metav1.ConditionTrue {
+			out = append(out, fmt.Sprintf("%s: listener %s: %s", what, l.Name, complaint(l.Conditions)))
+		}
+	}
+	return out
+}
+
 // Condition of a type; of one that is not there nothing is known.
 func Condition(cs []metav1.Condition, kind string) metav1.Condition {
 	for _, c := range cs {

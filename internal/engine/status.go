@@ -83,9 +83,8 @@ func (l *Engine) notReady() []string {
 		}
 	}
 	for _, key := range sorted(v.result.Statuses.Gateways) {
-		if no := control.NotServed("Gateway "+key.String(), v.result.Statuses.Gateways[key].Conditions, string(gwv1.GatewayConditionProgrammed)); no != "" {
-			out = append(out, no)
-		}
+		st := v.result.Statuses.Gateways[key]
+		out = append(out, control.GatewayNotServed("Gateway "+key.String(), &st)...)
 		if _, problem := l.world.Envoy(key); problem != "" {
 			out = append(out, fmt.Sprintf("Gateway %s: %s", key, problem))
 		}
