@@ -160,7 +160,7 @@ func (b *builder) routes() {
 // routeConfiguration makes the resource and, with it, the scope that finds it.
 func (b *builder) routeConfiguration(sc *scope) {
 	config, scoped := snapshot.Key{Type: snapshot.Route, Name: sc.key()}, snapshot.Key{Type: snapshot.ScopedRoute, Name: sc.key()}
-	if len(sc.hosts) == 0 {
+	if len(sc.hosts) == 0 && len(sc.misdirected) == 0 {
 		b.Drop(config)
 		b.Drop(scoped)
 		delete(b.gateway.scopes, sc.key())

@@ -51,6 +51,9 @@ func (d *hostDraft) make() *snapshot.Resource {
 		}
 		vhosts = append(vhosts, vh)
 	}
+	if len(d.scope.misdirected) > 0 {
+		vhosts = append(vhosts, lock.VirtualHost{Name: "of other listeners", Domains: d.scope.misdirected, Misdirected: true})
+	}
 	rc, err := snapshot.New(snapshot.Route, d.scope.key(), lock.RouteConfiguration(d.scope.key(), vhosts))
 	if err != nil {
 		return nil // invalid UTF-8 in an object: left out, which is closed

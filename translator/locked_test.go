@@ -185,7 +185,7 @@ func checkRouteConfiguration(t fataler, rc *routev3.RouteConfiguration, snap *sn
 			t.Fatalf("virtual host %s overrides filters", vh.GetName())
 		}
 		last := vh.GetRoutes()[len(vh.GetRoutes())-1]
-		if last.GetMatch().GetPrefix() != "/" || len(last.GetMatch().GetHeaders()) > 0 || last.GetDirectResponse().GetStatus() != 404 {
+		if last.GetMatch().GetPrefix() != "/" || len(last.GetMatch().GetHeaders()) > 0 || last.GetDirectResponse().GetStatus() != 404 && last.GetDirectResponse().GetStatus() != 421 {
 			t.Fatalf("virtual host %s does not end in a 404: %v", vh.GetName(), last)
 		}
 		names := map[string]bool{}

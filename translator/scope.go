@@ -21,6 +21,10 @@ type scope struct {
 	gateway     *gateway
 	chain, name string
 	hosts       map[string]*host
+	// misdirected are hosts of other listeners of the port, in order: a TLS connection
+	// tells by its SNI whose it is, and a request on it for another's host is
+	// answered 421.
+	misdirected []string
 
 	// arranged: what follows fits hosts.
 	arranged bool
@@ -65,12 +69,7 @@ func (g *gateway) scope(chain, hostname string) (*scope, *host) {
 	if strings.HasPrefix(hostname, "*") {
 		name = "*"
 	}
-	key := lock.ScopeKey(chain, name)
-	sc := g.scopes[key]
-	if sc == nil {
-		sc = &scope{gateway: g, chain: chain, name: name, hosts: map[string]*host{}}
-		g.scopes[key] = sc
-	}
+	sc := g.scopeOf(chain, name)
 	h := sc.hosts[hostname]
 	if h == nil {
 		h = &host{routes: map[activation.RouteKey]*route{}}
@@ -80,6 +79,16 @@ func (g *gateway) scope(chain, hostname string) (*scope, *host) {
 	return sc, h
 }
 
+func (g *gateway) scopeOf(chain, name string) *scope {
+	key := lock.ScopeKey(chain, name)
+	sc := g.scopes[key]
+	if sc == nil {
+		sc = &scope{gateway: g, chain: chain, name: name, hosts: map[string]*host{}}
+		g.scopes[key] = sc
+	}
+	return sc
+}
+
 // listenerHosts makes a place for each listener hostname, so that a wider one
 // never serves it, and for the hosts that nobody named.
 func (s *state) listenerHosts(g *gateway) {
@@ -87,12 +96,41 @@ func (s *state) listenerHosts(g *gateway) {
 		if !l.serving() {
 			continue
 		}
+		others := g.othersByTLS(l)
 		for _, name := range []string{"*", cmp.Or(l.hostname, "*")} {
+			if slices.Contains(others, name) {
+				continue // another listener has all hosts that have none of their own
+			}
 			sc, h := g.scope(l.chain(), name)
 			h.fixed = true
 			s.scopes[sc] = true
 		}
+		if len(others) > 0 {
+			sc := g.scopeOf(l.chain(), "*")
+			sc.misdirected = others
+			s.scopes[sc] = true
+		}
 	}
+}
+
+// othersByTLS are the hostnames of the listeners that share l's port and are told from
+// it by TLS, in order. One that is not served has its hosts too: it is narrower, or
+// its clients would not have come this way, and what is meant for it is for nobody else.
+func (g *gateway) othersByTLS(l *listener) []string {
+	var out []string
+	for _, o := range g.listeners {
+		if o != l && l.tls() && l.besides(o) {
+			out = append(out, cmp.Or(o.hostname, "*"))
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// besides reports whether l shares its port with o, so that one of them has what the
+// hostname of the other has not.
+func (l *listener) besides(o *listener) bool {
+	return o.spec.Port == l.spec.Port && o.spec.Protocol == l.spec.Protocol && !o.conflicted.ok()
 }
 
 // place puts a route where the Gateway's listeners want it.
@@ -136,12 +174,12 @@ func specificity(hostname string) int {
 	return 1<<10 + len(hostname) // hostnames are at most 253 long
 }
 
-// mostSpecific is the listener, of those that share l's filter chain, that a
-// request for host belongs to.
+// mostSpecific is the listener, of those that share l's port, that a request for
+// host belongs to. Over TLS, who asked for another one's certificate is sent there.
 func (g *gateway) mostSpecific(l *listener, host string) *listener {
 	best := l
 	for _, other := range g.listeners {
-		if !other.serving() || other.chain() != l.chain() {
+		if !l.besides(other) {
 			continue
 		}
 		covers := other.hostname == "" || other.hostname == host || Covers(other.hostname, host)

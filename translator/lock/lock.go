@@ -221,6 +221,9 @@ type VirtualHost struct {
 	Name    string
 	Domains []string
 	Routes  []Route
+	// Misdirected: what matches none of them is answered 421 (RFC 9110, 15.5.20) and
+	// not 404: a new connection would find it.
+	Misdirected bool
 }
 
 // notForBackends are headers that Envoy or we add for our own use, and those with
@@ -231,7 +234,7 @@ var notForBackends = []string{
 }
 
 // RouteConfiguration makes a RouteConfiguration in which every virtual host
-// ends in a 404 of its own: what matches no route must not fall through to a
+// ends in a 404 or 421 of its own: what matches no route must not fall through to a
 // wider host.
 func RouteConfiguration(name string, hosts []VirtualHost) *routev3.RouteConfiguration {
 	rc := &routev3.RouteConfiguration{Name: name, RequestHeadersToRemove: notForBackends}
@@ -240,7 +243,11 @@ func RouteConfiguration(name string, hosts []VirtualHost) *routev3.RouteConfigur
 		for _, r := range h.Routes {
 			vh.Routes = append(vh.Routes, r.route)
 		}
-		vh.Routes = append(vh.Routes, Closed("none", anyPath(), 404).route)
+		last := Closed("none", anyPath(), 404)
+		if h.Misdirected {
+			last = Closed("misdirected", anyPath(), 421)
+		}
+		vh.Routes = append(vh.Routes, last.route)
 		rc.VirtualHosts = append(rc.VirtualHosts, vh)
 	}
 	return rc
