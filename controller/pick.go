@@ -14,6 +14,7 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
+	"github.com/breakglass-gateway/breakglass-gateway/translator"
 )
 
 // picker keeps what concerns the loop of what the cluster has: a cluster changes all
@@ -154,8 +155,8 @@ func referencesOf(obj client.Object) (out []source.ObjectKey) {
 	}
 	switch o := obj.(type) {
 	case *gwv1.HTTPRoute:
-		for _, r := range o.Spec.Rules {
-			for _, b := range r.BackendRefs {
+		for i := range o.Spec.Rules {
+			for _, b := range translator.BackendRefs(&o.Spec.Rules[i]) {
 				add("Service", b.Namespace, string(b.Name))
 			}
 		}

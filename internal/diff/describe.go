@@ -131,9 +131,24 @@ func route(p *posture.Posture, r *posture.Route) *about {
 		if t := rule.Timeouts; t != nil && t.Request != nil {
 			a.is(name+" has a timeout of", 0, string(*t.Request))
 		}
+		if t := rule.Timeouts; t != nil && t.BackendRequest != nil {
+			a.is(name+" has a timeout of each try of", 0, string(*t.BackendRequest))
+		}
+		if rule.Retry != nil {
+			a.is(name+" tries again", 0, "what fails ("+activation.Digest(rule.Retry)+")")
+		}
+		for j, b := range rule.BackendRefs {
+			if len(b.Filters) > 0 {
+				a.is(fmt.Sprintf("%s has filters of backend %d", name, j), 0, filters(b.Filters))
+			}
+		}
 	}
 	for _, b := range p.Backends(r) {
-		a.has("reaches", backend(b))
+		if b.Copies {
+			a.has("sends copies of requests to", backend(b))
+		} else {
+			a.has("reaches", backend(b))
+		}
 	}
 	return a
 }

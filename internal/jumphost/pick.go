@@ -163,8 +163,8 @@ func (p *picking) pickRoutes() {
 			route.Labels[v1alpha1.RoleLabel] = refusedRole
 		}
 		p.add(route)
-		for _, rule := range route.Spec.Rules {
-			for _, b := range rule.BackendRefs {
+		for i := range route.Spec.Rules {
+			for _, b := range translator.BackendRefs(&route.Spec.Rules[i]) {
 				svc := types.NamespacedName{Namespace: key.Namespace, Name: string(b.Name)}
 				if b.Namespace != nil {
 					svc.Namespace = string(*b.Namespace)

@@ -1,7 +1,6 @@
 package lint
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -25,7 +24,7 @@ var backendRules = []Rule{
 func eachBackend(check func(r *run, rt *posture.Route, field string, b posture.Backend)) func(*run) {
 	return eachRoute(func(r *run, rt *posture.Route) {
 		for _, b := range r.Backends(rt) {
-			check(r, rt, fmt.Sprintf("spec.rules[%d].backendRefs[%d]", b.Rule, b.Ref), b)
+			check(r, rt, b.Field, b)
 		}
 	})
 }

@@ -2,19 +2,24 @@ package posture
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
-// Backend is what one backendRef of a route reaches.
+// Backend is what one reference of a route to a backend reaches.
 type Backend struct {
-	Rule, Ref int
-	Service   types.NamespacedName
-	Port      int32
+	// Field is the reference, as spec.rules[0].backendRefs[0].
+	Field string
+	// Copies: it gets copies of requests, and nobody its answers.
+	Copies  bool
+	Service types.NamespacedName
+	Port    int32
 	// Object is nil if the Service is not in the manifests.
 	Object *corev1.Service
 	// Endpoints of the Service that are ready.
@@ -30,18 +35,26 @@ type Endpoint struct {
 // Backends of a route, in order.
 func (p *Posture) Backends(r *Route) []Backend {
 	var out []Backend
+	add := func(field string, ref gwv1.BackendObjectReference, copies bool) {
+		b := Backend{Field: field, Copies: copies, Service: types.NamespacedName{Namespace: r.Key.Namespace, Name: string(ref.Name)}}
+		if ref.Namespace != nil {
+			b.Service.Namespace = string(*ref.Namespace)
+		}
+		if ref.Port != nil {
+			b.Port = int32(*ref.Port)
+		}
+		b.Object = p.Objects.Services[b.Service]
+		p.endpoints(&b)
+		out = append(out, b)
+	}
 	for i, rule := range r.Object.Spec.Rules {
 		for j, ref := range rule.BackendRefs {
-			b := Backend{Rule: i, Ref: j, Service: types.NamespacedName{Namespace: r.Key.Namespace, Name: string(ref.Name)}}
-			if ref.Namespace != nil {
-				b.Service.Namespace = string(*ref.Namespace)
+			add(fmt.Sprintf("spec.rules[%d].backendRefs[%d]", i, j), ref.BackendObjectReference, false)
+		}
+		for j, f := range rule.Filters {
+			if f.RequestMirror != nil {
+				add(fmt.Sprintf("spec.rules[%d].filters[%d].requestMirror.backendRef", i, j), f.RequestMirror.BackendRef, true)
 			}
-			if ref.Port != nil {
-				b.Port = int32(*ref.Port)
-			}
-			b.Object = p.Objects.Services[b.Service]
-			p.endpoints(&b)
-			out = append(out, b)
 		}
 	}
 	return out
