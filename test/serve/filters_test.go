@@ -118,10 +118,10 @@ var _ = Describe("A filter", func() {
 	It("that is not known refuses its route, and says which are", func() {
 		name := shared.Unique()
 		shared.Write(name+".yaml", testbed.Route{Name: name, Rules: []testbed.Rule{{
-			Matches: []string{testbed.Match("GET", "PathPrefix", "/api", "")}, Extra: "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: echo, port: 80}}}]",
+			Matches: []string{testbed.Match("GET", "PathPrefix", "/api", "")}, Extra: "filters: [{type: ExtensionRef, extensionRef: {group: example.com, kind: Filter, name: any}}]",
 		}}}.YAML(), testbed.Activation{Name: name, Routes: []string{name}, Duration: "10m"}.YAML())
-		Eventually(told(shared)).Should(line("route "+name, "accepted false", "RequestMirror", "URLRewrite"))
-		Eventually(told(shared)).Should(line("activation "+name, "RequestMirror"))
+		Eventually(told(shared)).Should(line("route "+name, "accepted false", "ExtensionRef", "URLRewrite"))
+		Eventually(told(shared)).Should(line("activation "+name, "ExtensionRef"))
 		Expect(shared.H1().Get(testbed.Host(name), "/api/x", shared.Token())).To(haveStatus(404))
 	})
 })

@@ -86,7 +86,7 @@ var standings = []struct {
 		return strings.Replace(yaml, ", labels: {breakglass.dev/role: db}", "", 1)
 	}},
 	{name: "not accepted, for a filter that is not supported", route: func(yaml string) string {
-		return strings.Replace(yaml, "backendRefs:", "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: echo, port: 80}}}], backendRefs:", 1)
+		return strings.Replace(yaml, "backendRefs:", "filters: [{type: ExtensionRef, extensionRef: {group: example.com, kind: Filter, name: any}}], backendRefs:", 1)
 	}},
 	{name: "without its Service", route: func(yaml string) string { return strings.Replace(yaml, "name: echo", "name: gone", 1) }},
 }

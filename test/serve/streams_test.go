@@ -296,7 +296,7 @@ var _ = Describe("A stream lives on through", Ordered, ContinueOnFailure, func()
 		w.Write("invalid.yaml",
 			testbed.Route{Name: "invalid-1", Rules: []testbed.Rule{{Matches: []string{testbed.Match("GET", "RegularExpression", "/api/(", "")}}}}.YAML(),
 			testbed.Route{Name: "invalid-2", Hosts: []string{testbed.Host("mine")}, Rules: []testbed.Rule{{
-				Matches: []string{testbed.Match("GET", "PathPrefix", "/invalid", "")}, Extra: "filters: [{type: RequestMirror, requestMirror: {backendRef: {name: none, port: 80}}}]",
+				Matches: []string{testbed.Match("GET", "PathPrefix", "/invalid", "")}, Extra: "filters: [{type: ExtensionRef, extensionRef: {group: example.com, kind: Filter, name: any}}]",
 			}}}.YAML(), "kind: HTTPRoute\nmetadata: [\n")
 		Eventually(w.Problems).ShouldNot(BeEmpty())
 		all.undisturbed()
