@@ -21,6 +21,8 @@ import (
 // Stream is a request that stays open. It is read until it ends.
 type Stream struct {
 	Kind string
+	// ID is the ?id= of an upload.
+	ID string
 	// Status of the answer; 0 until there is one.
 	Status func() int
 
@@ -217,7 +219,7 @@ func (w *World) Upload(c *Client, host, path, token string) *Stream {
 	id := fmt.Sprint(uploads.Add(1))
 	body, pipe := io.Pipe()
 	s := c.open("upload", Request{Method: http.MethodPost, Host: host, Path: path + "?id=" + id, Token: token, Body: body})
-	s.lastByte = func() time.Time { return w.Backend.LastUpload(id) }
+	s.ID, s.lastByte = id, func() time.Time { return w.Backend.LastUpload(id) }
 	go func() {
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
