@@ -32,29 +32,35 @@ func (n *nodeProcess) apiServer() component {
 }
 
 func (n *nodeProcess) controllerManager() component {
-	return n.part("kube-controller-manager",
+	c := n.part("kube-controller-manager",
 		"--kubeconfig="+n.path("pki/kube-controller-manager.kubeconfig"),
 		"--leader-elect=false", "--bind-address=127.0.0.1",
 		"--use-service-account-credentials",
 		"--service-account-private-key-file="+n.path("pki/sa.key"), "--root-ca-file="+n.path("pki/ca.crt"),
 		"--cluster-signing-cert-file="+n.path("pki/ca.crt"), "--cluster-signing-key-file="+n.path("pki/ca.key"),
 	)
+	c.again = true
+	return c
 }
 
 func (n *nodeProcess) scheduler() component {
-	return n.part("kube-scheduler",
+	c := n.part("kube-scheduler",
 		"--kubeconfig="+n.path("pki/kube-scheduler.kubeconfig"),
 		"--leader-elect=false", "--bind-address=127.0.0.1",
 	)
+	c.again = true
+	return c
 }
 
 func (n *nodeProcess) proxy() component {
-	return n.part("kube-proxy",
+	c := n.part("kube-proxy",
 		"--kubeconfig="+n.path("pki/kube-proxy.kubeconfig"),
 		"--hostname-override="+nodeName, "--proxy-mode=nftables", "--cluster-cidr="+podRange,
 		// Limits of the whole machine: leave them.
 		"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
 	)
+	c.again = true
+	return c
 }
 
 func (n *nodeProcess) kubelet() component {

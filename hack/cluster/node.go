@@ -24,9 +24,15 @@ type component struct {
 	name string
 	path string
 	args []string
+	// again has it started anew when it ends by itself, as on any node. The scheduler counts on that: it ends when it
+	// cannot make sense of what it sees after an outage of the API server.
+	again bool
 }
 
-// node starts the components and stays until one of them ends, which none should.
+// leastLife of a component that is started anew: one that ends sooner has no chance.
+const leastLife = 5 * time.Second
+
+// node starts the components and stays until one of them ends for good, which none should.
 func node(o options) error {
 	unix.CloseOnExec(saidFD)
 	n := &nodeProcess{options: o, ended: make(chan error)}
@@ -122,16 +128,17 @@ func (n *nodeProcess) startContainerd(ctx context.Context) error {
 	return importImages(containerdSocket, n.args)
 }
 
-// run starts components. The end of one is the end of the node, unless it was killed on purpose.
+// run starts components. The end of one is the end of the node, unless it was killed on purpose or is to be started anew.
 func (n *nodeProcess) run(components ...component) error {
 	for _, c := range components {
 		cmd, err := n.begin(c)
 		if err != nil {
 			return err
 		}
+		began := time.Now()
 		go func() {
 			err := cmd.Wait()
-			if n.back(c.name) {
+			if n.back(c.name) || c.again && time.Since(began) > leastLife {
 				if err = n.run(c); err == nil {
 					return
 				}

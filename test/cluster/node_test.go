@@ -78,6 +78,19 @@ var _ = Describe("The node", func() {
 		}).WithContext(ctx).Should(Succeed())
 	})
 
+	It("starts a scheduler anew that has ended by itself", func(ctx context.Context) {
+		scheduler, err := shared.Component("kube-scheduler")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(scheduler.Kill()).To(Succeed())
+		Eventually(func(g Gomega) {
+			now, err := shared.Component("kube-scheduler")
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(now.Pid).NotTo(Equal(scheduler.Pid))
+		}).WithContext(ctx).Should(Succeed())
+		_, err = shared.Kubectl(ctx, "get", "--raw=/readyz")
+		Expect(err).NotTo(HaveOccurred(), "the node goes on")
+	})
+
 	It("answers for the names of Services, and says at once that there are no others", func(ctx context.Context) {
 		resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return shared.Dial(ctx, network, "10.96.0.10:53")

@@ -25,6 +25,27 @@ func (n *Node) Kill(ctx context.Context, component string) (revive func(context.
 	return func(ctx context.Context) error { return does(ctx, "revive") }, nil
 }
 
+// Component is the process of a component of the node.
+func (n *Node) Component(component string) (*os.Process, error) {
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range lines {
+		line, err := os.ReadFile(file)
+		command, _, _ := strings.Cut(string(line), "\x00")
+		if err != nil || filepath.Base(command) != component || !bytes.Contains(line, []byte(n.Dir)) {
+			continue // another one, or it has gone
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			return nil, err
+		}
+		return os.FindProcess(pid)
+	}
+	return nil, fmt.Errorf("%s does not run", component)
+}
+
 // Processes are those of a container, by its ID as its pod's status has it, whose first argument has this base name; ""
 // is for all.
 func (n *Node) Processes(container, program string) ([]*os.Process, error) {
