@@ -71,21 +71,11 @@ func (c *Cluster) sameRules(d *Cluster) bool {
 	return maps.Equal(c.GatewayNamespaces, d.GatewayNamespaces) && maps.Equal(c.SecretNamespaces, d.SecretNamespaces)
 }
 
-// everywhere is the address that the Envoy of a Gateway binds in its pods.
-const everywhere = "0.0.0.0"
-
 // inCluster judges a Gateway of a cluster.
 func (g *gateway) inCluster(c *Cluster) {
-	g.addresses = []string{everywhere}
-	refused := func(reason gwv1.GatewayConditionReason, message string) {
-		g.accepted = no(string(gwv1.GatewayConditionAccepted), string(reason), message)
-	}
-	switch {
-	case !c.GatewayNamespaces[g.key.Namespace]:
-		refused("NamespaceNotAllowed", fmt.Sprintf("emergency Gateways are not allowed in namespace %s: allowed are %v (gatewayNamespaces of the installation)",
+	if !c.GatewayNamespaces[g.key.Namespace] {
+		g.refuse("NamespaceNotAllowed", fmt.Sprintf("emergency Gateways are not allowed in namespace %s: allowed are %v (gatewayNamespaces of the installation)",
 			g.key.Namespace, slices.Sorted(maps.Keys(c.GatewayNamespaces))))
-	case len(g.obj.Spec.Addresses) > 0:
-		refused(gwv1.GatewayReasonUnsupportedAddress, "spec.addresses: not supported in a cluster: the Gateway's Service has the addresses")
 	}
 }
 

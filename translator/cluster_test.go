@@ -83,11 +83,6 @@ func TestGatewaysAreThoseOfListedNamespaces(t *testing.T) {
 	if c[0].Status != metav1.ConditionFalse || c[0].Reason != "NamespaceNotAllowed" || out.Gateways[key("door")].Snapshot.Len() > 0 {
 		t.Errorf("%+v, %d resources", c, out.Gateways[key("door")].Snapshot.Len())
 	}
-	in = inCluster(t)
-	in.Gateways[key("door")].Spec.Addresses = []gwv1.GatewaySpecAddress{{Value: "10.0.0.9"}}
-	if c := settle(t, in, nil).Statuses.Gateways[key("door")].Conditions; c[0].Reason != string(gwv1.GatewayReasonUnsupportedAddress) {
-		t.Errorf("a Gateway that chooses its address: %+v", c)
-	}
 }
 
 func TestANamespaceThatOptsOutIsClosedAtOnce(t *testing.T) {

@@ -13,7 +13,10 @@ import (
 // with the change that makes it true.
 var supported = []features.FeatureName{
 	features.SupportGateway,
+	features.SupportGatewayAddressEmpty,
+	features.SupportGatewayInfrastructure,
 	features.SupportGatewayPort8080,
+	features.SupportGatewayStaticAddresses,
 	features.SupportHTTPRoute,
 	features.SupportHTTPRoute303RedirectStatusCode,
 	features.SupportHTTPRoute307RedirectStatusCode,

@@ -3,7 +3,6 @@ package translator
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -20,9 +19,12 @@ type gateway struct {
 	key       types.NamespacedName
 	obj       *gwv1.Gateway
 	class     *class
-	addresses []string
-	listeners []*listener
-	accepted  condition
+	addresses []string // that Envoy binds
+	requested []string // that spec.addresses names
+	// anyAddress: spec.addresses has an entry without a value.
+	anyAddress bool
+	listeners  []*listener
+	accepted   condition
 
 	// Kept from one translation to the next.
 	scopes   map[string]*scope // by key
@@ -40,12 +42,17 @@ func (s *state) resolveGateways() {
 		}
 		g := &gateway{key: key, obj: obj, class: c, scopes: map[string]*scope{}, leases: map[activation.WindowKey]*lease{}, snapshot: &snapshot.Snapshot{}}
 		g.accepted = yes(string(gwv1.GatewayConditionAccepted), string(gwv1.GatewayReasonAccepted))
-		if g.resolveAddresses(); s.in.Cluster != nil {
+		if !c.cond.ok() {
+			g.refuse(gwv1.GatewayReasonInvalidParameters, fmt.Sprintf("GatewayClass %s: %s", c.obj.Name, c.cond.message))
+		}
+		if s.in.Cluster != nil {
 			g.inCluster(s.in.Cluster)
 		}
-		if !c.cond.ok() {
-			g.accepted = no(string(gwv1.GatewayConditionAccepted), string(gwv1.GatewayReasonInvalidParameters), fmt.Sprintf("GatewayClass %s: %s", c.obj.Name, c.cond.message))
+		if i := obj.Spec.Infrastructure; i != nil && i.ParametersRef != nil {
+			g.refuse(gwv1.GatewayReasonInvalidParameters, fmt.Sprintf("spec.infrastructure.parametersRef: %s %s is not supported: remove it; what the fleets of all Gateways are is said by the installation, "+
+				"and what may be opened by the EmergencyPolicy that the GatewayClass names", i.ParametersRef.Kind, i.ParametersRef.Name))
 		}
+		s.resolveAddresses(g)
 		s.gateways = append(s.gateways, g)
 	}
 	// The older Gateway wins what two of them want, then the one first by name.
@@ -61,26 +68,11 @@ func (s *state) resolveGateways() {
 	}
 }
 
-// resolveAddresses takes IP addresses; without any, loopback.
-func (g *gateway) resolveAddresses() {
-	for i, a := range g.obj.Spec.Addresses {
-		ip, err := netip.ParseAddr(a.Value)
-		if a.Type != nil && *a.Type != gwv1.IPAddressType || err != nil {
-			g.accepted = no(string(gwv1.GatewayConditionAccepted), string(gwv1.GatewayReasonUnsupportedAddress),
-				fmt.Sprintf("spec.addresses[%d]: %q: only IP addresses of this host are supported", i, a.Value))
-			g.addresses = nil
-			return
-		}
-		g.addresses = append(g.addresses, ip.String())
+// refuse says why the Gateway is not accepted; the first reason stands.
+func (g *gateway) refuse(reason gwv1.GatewayConditionReason, message string) {
+	if g.accepted.ok() {
+		g.accepted = no(string(gwv1.GatewayConditionAccepted), string(reason), message)
 	}
-	if len(g.obj.Spec.Addresses) == 0 {
-		g.addresses = []string{"127.0.0.1"}
-	}
-}
-
-// loopback reports whether the Gateway is reached from this host only.
-func (g *gateway) loopback() bool {
-	return !slices.ContainsFunc(g.addresses, func(a string) bool { return !netip.MustParseAddr(a).IsLoopback() })
 }
 
 // build makes the snapshot of one Gateway.

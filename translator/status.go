@@ -92,8 +92,10 @@ func (p *policy) status(auditFailing, auditPending string) v1alpha1.EmergencyPol
 
 func (s *state) gatewayStatus(g *gateway) gwv1.GatewayStatus {
 	out := gwv1.GatewayStatus{}
+	addressed := yes(string(gwv1.GatewayConditionProgrammed), string(gwv1.GatewayReasonProgrammed))
 	if c := s.in.Cluster; c != nil {
 		out.Addresses = c.Addresses[g.key]
+		addressed = g.addressed(out.Addresses)
 	} else {
 		for _, a := range g.addresses {
 			out.Addresses = append(out.Addresses, gwv1.GatewayStatusAddress{Type: ptr(gwv1.IPAddressType), Value: a})
@@ -119,16 +121,15 @@ func (s *state) gatewayStatus(g *gateway) gwv1.GatewayStatus {
 		return no(string(gwv1.GatewayConditionProgrammed), string(reason), message)
 	}
 	// What is said of a listener that is not served is said there: the others are.
-	programmed := yes(string(gwv1.GatewayConditionProgrammed), string(gwv1.GatewayReasonProgrammed))
+	programmed := addressed
 	switch {
 	case !g.accepted.ok():
 		programmed = not(gwv1.GatewayReasonInvalid, g.accepted.message)
 	case !slices.ContainsFunc(g.listeners, (*listener).serving):
 		programmed = not(gwv1.GatewayReasonInvalid, invalid)
+	case !addressed.ok():
 	case pending != "":
-		programmed = not(gwv1.GatewayReasonPending, pending)
-	case len(out.Addresses) == 0:
-		programmed = not(gwv1.GatewayReasonAddressNotAssigned, "its Service has no address yet")
+		programmed = not(unprogrammed(pending), pending)
 	}
 	out.Conditions = conditionsAt(g.obj.Generation, g.acceptance(), programmed)
 	return out

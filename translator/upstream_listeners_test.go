@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
@@ -203,7 +204,7 @@ func TestUpstreamHostnamesAndPortsOfListenersSelectRoutes(t *testing.T) {
 			t.Errorf("%s:%d %s%s: %s, want %s", c.gateway, c.port, c.host, c.path, got, c.want)
 		}
 	}
-	if got := conditionMap(out.Statuses.HTTPRoutes[inInfra("s5")].Parents[0].Conditions)["Accepted"]; got != "False NoMatchingListenerHostname" {
+	if got := conditionMap(out.Statuses.Routes[activation.HTTPRoute(inInfra("s5"))].Parents[0].Conditions)["Accepted"]; got != "False NoMatchingListenerHostname" {
 		t.Errorf("a route without a hostname in common: %s", got)
 	}
 	if _, l := conditionsOf(t, out, "intersection", "listener-1"); l.AttachedRoutes != 2 {
@@ -218,7 +219,7 @@ func TestUpstreamAParentRefThatFitsNoListenerAttachesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := upstream(t, gatewayYAML("one", "{name: http, port: 80, protocol: HTTP}")+routeYAML("r", "[{name: one, "+ref+"}]", "", "/"))
-			parents := out.Statuses.HTTPRoutes[inInfra("r")].Parents
+			parents := out.Statuses.Routes[activation.HTTPRoute(inInfra("r"))].Parents
 			if c := conditionMap(parents[0].Conditions); len(parents) != 1 || c["Accepted"] != "False NoMatchingParent" || c["ResolvedRefs"] != "True ResolvedRefs" {
 				t.Errorf("%v", c)
 			}
@@ -343,7 +344,7 @@ func TestUpstreamAttachedRoutesAreCounted(t *testing.T) {
 			t.Errorf("%s of %s counts %d routes, want %d", c.listener, c.gateway, l.AttachedRoutes, c.routes)
 		}
 	}
-	if got := conditionMap(out.Statuses.HTTPRoutes[inInfra("route-4")].Parents[0].Conditions)["ResolvedRefs"]; !strings.HasPrefix(got, "False") {
+	if got := conditionMap(out.Statuses.Routes[activation.HTTPRoute(inInfra("route-4"))].Parents[0].Conditions)["ResolvedRefs"]; !strings.HasPrefix(got, "False") {
 		t.Errorf("route-4: ResolvedRefs %s", got)
 	}
 	c, _ := conditionsOf(t, out, "unresolved", "tls")

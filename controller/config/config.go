@@ -82,6 +82,11 @@ type Service struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 	// LoadBalancerClass, of a LoadBalancer only.
 	LoadBalancerClass *string `json:"loadBalancerClass,omitempty"`
+	// AddressAnnotation is the annotation by which the cloud's load balancer is asked for
+	// the addresses that a Gateway names in spec.addresses, joined by commas. Default
+	// none: the first is asked for in spec.loadBalancerIP, which is deprecated, and which
+	// most understand. Of a LoadBalancer only.
+	AddressAnnotation string `json:"addressAnnotation,omitempty"`
 	// ExternalTrafficPolicy, not of a ClusterIP. Default Local: Envoy then sees the
 	// client's address, which limits count by and the audit log names.
 	ExternalTrafficPolicy corev1.ServiceExternalTrafficPolicy `json:"externalTrafficPolicy,omitempty"`

@@ -73,6 +73,8 @@ func TestErrorsNameTheFieldAndSayWhatToDo(t *testing.T) {
 		{"connections", strings.Replace(least, "envoy: {", "envoy: {maxConnections: -1, ", 1), "envoy.maxConnections: Invalid value: -1"},
 		{"a kind of Service", least + "service: {type: ExternalName}", `service.type: Unsupported value: "ExternalName"`},
 		{"a class without a balancer", least + "service: {type: NodePort, loadBalancerClass: x}", "service.loadBalancerClass: Invalid value"},
+		{"an address without a balancer", least + "service: {type: ClusterIP, addressAnnotation: x}", "service.addressAnnotation: Invalid value"},
+		{"an annotation", least + "service: {addressAnnotation: 'a b'}", `service.addressAnnotation: Invalid value: "a b"`},
 		{"a traffic policy", least + "service: {externalTrafficPolicy: x}", `service.externalTrafficPolicy: Unsupported value: "x"`},
 		{"a traffic policy inside", least + "service: {type: ClusterIP, externalTrafficPolicy: Local}", "service.externalTrafficPolicy: Invalid value"},
 		{"two volumes", least + "audit: {volume: {emptyDir: {}, hostPath: {path: /x}}}", "audit.volume: Invalid value"},

@@ -78,6 +78,14 @@ func (s *Service) validate(at *field.Path) field.ErrorList {
 	if s.LoadBalancerClass != nil && s.Type != corev1.ServiceTypeLoadBalancer {
 		errs = append(errs, field.Invalid(at.Child("loadBalancerClass"), *s.LoadBalancerClass, "only a Service of type LoadBalancer has one: remove it"))
 	}
+	if a := s.AddressAnnotation; a != "" {
+		if s.Type != corev1.ServiceTypeLoadBalancer {
+			errs = append(errs, field.Invalid(at.Child("addressAnnotation"), a, "only a Service of type LoadBalancer can be asked for an address: remove it"))
+		}
+		if problems := validation.IsQualifiedName(a); len(problems) > 0 {
+			errs = append(errs, field.Invalid(at.Child("addressAnnotation"), a, strings.Join(problems, "; ")))
+		}
+	}
 	policies := []corev1.ServiceExternalTrafficPolicy{corev1.ServiceExternalTrafficPolicyLocal, corev1.ServiceExternalTrafficPolicyCluster}
 	switch policy := s.ExternalTrafficPolicy; {
 	case policy != "" && s.Type == corev1.ServiceTypeClusterIP:

@@ -3,6 +3,7 @@ package fleet
 import (
 	"fmt"
 	"maps"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -34,12 +35,32 @@ func (b *builder) service() *corev1.Service {
 	}
 	maps.Copy(out.Annotations, b.config.Service.Annotations)
 	maps.Copy(out.Annotations, b.annotations)
+	b.ask(out)
 	for _, port := range b.ports {
 		out.Spec.Ports = append(out.Spec.Ports, corev1.ServicePort{
 			Name: portName(port), Protocol: corev1.ProtocolTCP, Port: port, TargetPort: intstr.FromInt32(ports.ContainerPort(port)),
 		})
 	}
 	return out
+}
+
+// ask the load balancer for the addresses that the Gateway names. Whoever gives them
+// need not: the Gateway is not programmed then.
+func (b *builder) ask(service *corev1.Service) {
+	var addresses []string
+	for _, a := range b.Gateway.Spec.Addresses {
+		if a.Value != "" {
+			addresses = append(addresses, a.Value)
+		}
+	}
+	if len(addresses) == 0 || service.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return
+	}
+	if annotation := b.config.Service.AddressAnnotation; annotation != "" {
+		service.Annotations[annotation] = strings.Join(addresses, ",")
+		return
+	}
+	service.Spec.LoadBalancerIP = addresses[0]
 }
 
 func portName(port int32) string { return fmt.Sprintf("port-%d", port) }

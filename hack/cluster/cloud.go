@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,38 +55,69 @@ func (c *cloud) balance(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	used := map[string]bool{}
-	for _, s := range services.Items {
-		for _, ingress := range s.Status.LoadBalancer.Ingress {
-			used[ingress.IP] = true
-		}
-	}
-	var errs []error
-	for _, s := range services.Items {
-		if s.Spec.Type != corev1.ServiceTypeLoadBalancer || s.Spec.LoadBalancerClass != nil || len(s.Status.LoadBalancer.Ingress) > 0 {
-			continue
-		}
-		address, err := free(used)
-		if err != nil {
-			return err
-		}
-		used[address] = true
-		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: address}}
-		if _, err := c.client.Services(s.Namespace).UpdateStatus(ctx, &s, metav1.UpdateOptions{}); err != nil {
+	changed, err := assign(services.Items, netip.MustParsePrefix(balancers))
+	errs := []error{err}
+	for _, s := range changed {
+		if _, err := c.client.Services(s.Namespace).UpdateStatus(ctx, s, metav1.UpdateOptions{}); err != nil {
 			errs = append(errs, fmt.Errorf("service %s/%s: %w", s.Namespace, s.Name, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func free(used map[string]bool) (string, error) {
-	all := netip.MustParsePrefix(balancers)
-	for a := all.Addr().Next(); all.Contains(a); a = a.Next() {
+// assign returns the Services whose address is to be another than they have. One that asks for an address gets that or
+// none: it is of the pool, and nobody has it. Those that ask are served first, so that nobody who does not care is in
+// their way.
+func assign(services []corev1.Service, pool netip.Prefix) (changed []*corev1.Service, err error) {
+	used := map[string]bool{}
+	var waiting []*corev1.Service
+	for i := range services {
+		s := &services[i]
+		if s.Spec.Type != corev1.ServiceTypeLoadBalancer || s.Spec.LoadBalancerClass != nil {
+			continue
+		}
+		has, asks := "", s.Spec.LoadBalancerIP
+		for _, ingress := range s.Status.LoadBalancer.Ingress {
+			has = ingress.IP
+		}
+		if has != "" && (asks == "" || asks == has) {
+			used[has] = true
+			continue
+		}
+		if has != "" {
+			s.Status.LoadBalancer.Ingress = nil
+			changed = append(changed, s)
+		}
+		waiting = append(waiting, s)
+	}
+	slices.SortStableFunc(waiting, func(a, b *corev1.Service) int {
+		return cmp.Compare(b.Spec.LoadBalancerIP, a.Spec.LoadBalancerIP) // those that ask for nothing last
+	})
+	for _, s := range waiting {
+		address := s.Spec.LoadBalancerIP
+		if address == "" {
+			if address, err = free(used, pool); err != nil {
+				return changed, err
+			}
+		} else if a, err := netip.ParseAddr(address); err != nil || !pool.Contains(a) || used[address] {
+			continue
+		}
+		used[address] = true
+		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: address}}
+		if !slices.Contains(changed, s) {
+			changed = append(changed, s)
+		}
+	}
+	return changed, nil
+}
+
+func free(used map[string]bool, pool netip.Prefix) (string, error) {
+	for a := pool.Addr().Next(); pool.Contains(a); a = a.Next() {
 		if !used[a.String()] {
 			return a.String(), nil
 		}
 	}
-	return "", fmt.Errorf("every address of %s is in use", balancers)
+	return "", fmt.Errorf("every address of %s is in use", pool)
 }
 
 // recycle empties volumes whose claim has gone, which it does after the last pod that used it, and offers them again.

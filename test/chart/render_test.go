@@ -186,6 +186,7 @@ func TestBadValuesAreRefusedWithTheirName(t *testing.T) {
 		{[]string{`gateway.tls.certManager.issuer="x"`}, "gateway.tls.certManager needs gateway.hostname"},
 		{[]string{`gateway.hostname="a.example.com"`, `gateway.tls.certManager={"issuer":"x","clusterIssuer":"y"}`}, "set one of gateway.tls.certManager.clusterIssuer and gateway.tls.certManager.issuer"},
 		{[]string{`service.type="NodePort"`, `service.loadBalancerClass="x"`}, "service.loadBalancerClass is for service.type LoadBalancer only: remove it"},
+		{[]string{`service.type="NodePort"`, `service.addressAnnotation="x"`}, "service.addressAnnotation is for service.type LoadBalancer only: remove it"},
 		{[]string{`service.type="ClusterIP"`, `service.externalTrafficPolicy="Local"`}, "service.externalTrafficPolicy is not for service.type ClusterIP: remove it"},
 		{[]string{`audit.volume.hostPath={"path":"/x"}`}, "audit.volume must have exactly one of emptyDir, ephemeral, hostPath and persistentVolumeClaim"},
 	} {

@@ -18,7 +18,7 @@ agent:
   {{- toYaml .Values.agent | nindent 2 }}
 service:
   type: {{ .Values.service.type }}
-  {{- range $field := list "annotations" "loadBalancerClass" "externalTrafficPolicy" }}
+  {{- range $field := list "annotations" "loadBalancerClass" "addressAnnotation" "externalTrafficPolicy" }}
   {{- with index $.Values.service $field }}
   {{- toYaml (dict $field .) | nindent 2 }}
   {{- end }}

@@ -76,6 +76,9 @@ app.kubernetes.io/managed-by: breakglass-controller
 {{- if and .loadBalancerClass (ne .type "LoadBalancer") }}
 {{- fail "service.loadBalancerClass is for service.type LoadBalancer only: remove it" }}
 {{- end }}
+{{- if and .addressAnnotation (ne .type "LoadBalancer") }}
+{{- fail "service.addressAnnotation is for service.type LoadBalancer only: remove it" }}
+{{- end }}
 {{- if and .externalTrafficPolicy (eq .type "ClusterIP") }}
 {{- fail "service.externalTrafficPolicy is not for service.type ClusterIP: remove it" }}
 {{- end }}
