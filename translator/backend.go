@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -149,12 +150,17 @@ func (s *state) endpoints(svc *corev1.Service, port *gwv1.PortNumber) (lock.Back
 	}
 	sp := svc.Spec.Ports[i]
 	var b lock.Backend
-	switch proto := deref(sp.AppProtocol); proto {
-	case "", "http", "kubernetes.io/ws":
-	case "kubernetes.io/h2c":
-		b.HTTP2 = true
-	default:
-		return lock.Backend{}, gwv1.RouteReasonUnsupportedProtocol, fmt.Errorf("Service %s port %d: appProtocol %s is not supported: kubernetes.io/h2c, kubernetes.io/ws and http are", key, *port, proto)
+	proto := appProtocols[appProtocol(sp)]
+	if proto == nil {
+		return lock.Backend{}, gwv1.RouteReasonUnsupportedProtocol, fmt.Errorf("Service %s port %d: appProtocol %s is not supported: http, https, kubernetes.io/h2c, kubernetes.io/ws and kubernetes.io/wss are", key, *port, deref(sp.AppProtocol))
+	}
+	var err error
+	if b.TLS, err = s.upstreamTLS(svc, sp); err != nil {
+		return lock.Backend{}, "BackendTLSPolicyNotValid", fmt.Errorf("Service %s port %d: %w", key, *port, err)
+	}
+	if b.HTTP2 = proto.http2; proto.tls && b.TLS == nil {
+		return lock.Backend{}, gwv1.RouteReasonUnsupportedProtocol, fmt.Errorf("Service %s port %d: appProtocol %s without a BackendTLSPolicy that targets the Service: nothing says whom to trust, and it is not reached unverified, or in plain text: make one",
+			key, *port, deref(sp.AppProtocol))
 	}
 	for _, slice := range s.slices[key] {
 		b.Endpoints = append(b.Endpoints, sliceEndpoints(slice, sp.Name)...)
@@ -170,6 +176,20 @@ func (s *state) endpoints(svc *corev1.Service, port *gwv1.PortNumber) (lock.Back
 	b.Endpoints = slices.Compact(b.Endpoints)
 	return b, "", nil
 }
+
+// protocol is what an appProtocol says of a port.
+type protocol struct{ http2, tls bool }
+
+// appProtocols that are spoken: https of IANA, and those of KEP-3726. TLS is made
+// by a BackendTLSPolicy, whatever the appProtocol: HTTP/2 is then agreed on in the
+// handshake.
+var appProtocols = map[string]*protocol{
+	"": {}, "http": {}, "kubernetes.io/ws": {}, "kubernetes.io/h2c": {http2: true},
+	"https": {tls: true}, "kubernetes.io/wss": {tls: true},
+}
+
+// appProtocol of a port: names of IANA are the same in upper and lower case (RFC 6335).
+func appProtocol(p corev1.ServicePort) string { return strings.ToLower(deref(p.AppProtocol)) }
 
 func sliceEndpoints(slice *discoveryv1.EndpointSlice, portName string) []netip.AddrPort {
 	var out []netip.AddrPort

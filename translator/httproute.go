@@ -82,6 +82,7 @@ func (s *state) staleRoutes() map[activation.RouteKey]bool {
 		stale[activation.HTTPRoute(key)] = true
 	}
 	touch := func(service types.NamespacedName) {
+		s.lookAt(service)
 		for key := range s.users[service] {
 			stale[key] = true
 		}
@@ -90,6 +91,7 @@ func (s *state) staleRoutes() map[activation.RouteKey]bool {
 		touch(key)
 	}
 	s.indexEndpoints(touch)
+	s.resolveTLSPolicies(touch)
 	return stale
 }
 
@@ -124,6 +126,7 @@ func (s *state) putIn(r *route) {
 			s.users[svc] = map[activation.RouteKey]bool{}
 		}
 		s.users[svc][r.key] = true
+		s.lookAt(svc)
 	}
 	r.count(1)
 	for _, p := range r.parents {
@@ -137,6 +140,7 @@ func (s *state) putIn(r *route) {
 func (s *state) takeOut(r *route) {
 	delete(s.routes, r.key)
 	for _, svc := range r.services {
+		s.lookAt(svc)
 		if delete(s.users[svc], r.key); len(s.users[svc]) == 0 {
 			delete(s.users, svc)
 		}

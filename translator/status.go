@@ -33,6 +33,7 @@ func (s *state) writeStatuses() {
 		st.Gateways[g.key] = s.gatewayStatus(g)
 	}
 	s.writeRouteStatuses()
+	s.writeTLSPolicyStatuses()
 }
 
 // writeRouteStatuses writes those that may be others now: of routes that were

@@ -71,8 +71,10 @@ type Statuses struct {
 	GatewayClasses map[string]gwv1.GatewayClassStatus
 	Gateways       map[types.NamespacedName]gwv1.GatewayStatus
 	Routes         map[activation.RouteKey]gwv1.RouteStatus
-	Policies       map[string]v1alpha1.EmergencyPolicyStatus
-	Activations    map[types.NamespacedName]v1alpha1.ActivationStatus
+	// BackendTLSPolicies are those that a route of ours has to do with.
+	BackendTLSPolicies map[types.NamespacedName]gwv1.PolicyStatus
+	Policies           map[string]v1alpha1.EmergencyPolicyStatus
+	Activations        map[types.NamespacedName]v1alpha1.ActivationStatus
 }
 
 // IssuerKeys tells what is known of an issuer's keys.
@@ -123,6 +125,7 @@ type state struct {
 	// Kept. Every field is made of in alone; what is not stale needs no work.
 	frame
 	routes map[activation.RouteKey]*route
+	tls    tlsPolicies
 	slices map[types.NamespacedName][]*discoveryv1.EndpointSlice // by Service
 	users  map[types.NamespacedName]map[activation.RouteKey]bool // of a Service: the routes that name it
 	watch  map[*scope]bool                                       // open, or refused by Envoy, when last looked at

@@ -32,6 +32,7 @@ func TestFSHoldsTheCRDOfEveryKindThatIsRead(t *testing.T) {
 	want := []string{
 		"breakglass.dev_activations.yaml",
 		"breakglass.dev_emergencypolicies.yaml",
+		"gateway.networking.k8s.io_backendtlspolicies.yaml",
 		"gateway.networking.k8s.io_gatewayclasses.yaml",
 		"gateway.networking.k8s.io_gateways.yaml",
 		"gateway.networking.k8s.io_httproutes.yaml",

@@ -13,15 +13,16 @@ import (
 
 // Objects are plain maps that a test can write by hand.
 type Objects struct {
-	Namespaces      map[string]*corev1.Namespace
-	GatewayClasses  map[string]*gwv1.GatewayClass
-	Gateways        map[types.NamespacedName]*gwv1.Gateway
-	HTTPRoutes      map[types.NamespacedName]*gwv1.HTTPRoute
-	ReferenceGrants map[types.NamespacedName]*gwv1.ReferenceGrant
-	Services        map[types.NamespacedName]*corev1.Service
-	EndpointSlices  map[types.NamespacedName]*discoveryv1.EndpointSlice
-	Secrets         map[types.NamespacedName]*corev1.Secret
-	ConfigMaps      map[types.NamespacedName]*corev1.ConfigMap
-	Policies        map[string]*v1alpha1.EmergencyPolicy
-	Activations     map[types.NamespacedName]*v1alpha1.Activation
+	Namespaces         map[string]*corev1.Namespace
+	GatewayClasses     map[string]*gwv1.GatewayClass
+	Gateways           map[types.NamespacedName]*gwv1.Gateway
+	HTTPRoutes         map[types.NamespacedName]*gwv1.HTTPRoute
+	BackendTLSPolicies map[types.NamespacedName]*gwv1.BackendTLSPolicy
+	ReferenceGrants    map[types.NamespacedName]*gwv1.ReferenceGrant
+	Services           map[types.NamespacedName]*corev1.Service
+	EndpointSlices     map[types.NamespacedName]*discoveryv1.EndpointSlice
+	Secrets            map[types.NamespacedName]*corev1.Secret
+	ConfigMaps         map[types.NamespacedName]*corev1.ConfigMap
+	Policies           map[string]*v1alpha1.EmergencyPolicy
+	Activations        map[types.NamespacedName]*v1alpha1.Activation
 }

@@ -101,6 +101,12 @@ var kinds = []*kind{
 		shelf: namespaced(func(s *Set) *map[types.NamespacedName]*gwv1.ReferenceGrant { return &s.ReferenceGrants }),
 	},
 	{
+		group: gwv1.GroupName, name: "BackendTLSPolicy", versions: []string{"v1"}, namespaced: true,
+		crd:    "gateway.networking.k8s.io_backendtlspolicies.yaml",
+		newObj: func() object { return &gwv1.BackendTLSPolicy{} }, newName: apivalidation.NameIsDNSSubdomain,
+		shelf: namespaced(func(s *Set) *map[types.NamespacedName]*gwv1.BackendTLSPolicy { return &s.BackendTLSPolicies }),
+	},
+	{
 		group: v1alpha1.GroupName, name: "EmergencyPolicy", versions: []string{"v1alpha1"},
 		crd:    "breakglass.dev_emergencypolicies.yaml",
 		newObj: func() object { return &v1alpha1.EmergencyPolicy{} }, newName: apivalidation.NameIsDNSSubdomain,

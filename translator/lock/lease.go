@@ -12,7 +12,6 @@ import (
 	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	internalupstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/internal_upstream/v3"
-	rawbufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	metadatav3 "github.com/envoyproxy/go-control-plane/envoy/type/metadata/v3"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -73,6 +72,9 @@ type Backend struct {
 	// HTTP2: the backend speaks HTTP/2 with prior knowledge (appProtocol
 	// kubernetes.io/h2c). Otherwise HTTP/1.1, which WebSocket needs.
 	HTTP2 bool
+	// TLS, if set, is spoken to it. It is within the connection that the lease holds,
+	// so that the lease cuts it as any other.
+	TLS *UpstreamTLS
 }
 
 // NoCluster is the name of a cluster that never exists. What leads there reaches
@@ -88,6 +90,9 @@ func Cluster(opening string, n int, b Backend) *clusterv3.Cluster {
 	name := ClusterName(opening, n)
 	var endpoints []*endpointv3.LbEndpoint
 	for _, e := range b.Endpoints {
+		if !b.reachable() {
+			break
+		}
 		endpoints = append(endpoints, leased(opening, e.String()))
 	}
 	return &clusterv3.Cluster{
@@ -107,10 +112,7 @@ func Cluster(opening string, n int, b Backend) *clusterv3.Cluster {
 					Name: originalDstMetadata,
 					Kind: &metadatav3.MetadataKind{Kind: &metadatav3.MetadataKind_Host_{Host: &metadatav3.MetadataKind_Host{}}},
 				}},
-				TransportSocket: &corev3.TransportSocket{
-					Name:       "envoy.transport_sockets.raw_buffer",
-					ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: toAny(&rawbufferv3.RawBuffer{})},
-				},
+				TransportSocket: b.transport(),
 			})},
 		},
 		TypedExtensionProtocolOptions: map[string]*anypb.Any{
