@@ -83,6 +83,9 @@ func (b *builder) base() {
 			all = append(all, b.make(snapshot.Secret, sec.name, lock.Secret(sec.name, sec.cert, sec.key), owner))
 		}
 	}
+	if sec := g.client.secret; sec.name != "" {
+		all = append(all, b.make(snapshot.Secret, sec.name, lock.Secret(sec.name, sec.cert, sec.key), owner))
+	}
 	g.base = b.replace(g.base, all...)
 }
 
@@ -121,7 +124,7 @@ func (b *builder) lease(r *route, ru *rule, w *activation.Window) []*snapshot.Re
 	all := []*snapshot.Resource{l}
 	for i, be := range ru.reached() {
 		if !be.broken {
-			all = append(all, b.make(snapshot.Cluster, lock.ClusterName(w.Opening, i), lock.Cluster(w.Opening, i, be.Backend), r.owner()))
+			all = append(all, b.make(snapshot.Cluster, lock.ClusterName(w.Opening, i), lock.Cluster(w.Opening, i, b.gateway.toward(be.Backend)), r.owner()))
 		}
 	}
 	return all

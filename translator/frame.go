@@ -103,7 +103,7 @@ func (f *frame) sameShape(n *frame) bool {
 }
 
 func (g *gateway) sameShape(n *gateway) bool {
-	if g.obj != n.obj || g.accepted != n.accepted {
+	if g.obj != n.obj || g.accepted != n.accepted || g.client.name != n.client.name || g.client.missing() != n.client.missing() {
 		return false
 	}
 	for i, l := range g.listeners {
@@ -126,6 +126,7 @@ func (f *frame) take(n *frame) {
 		p.decision = decision
 	}
 	for i, g := range f.gateways {
+		g.client = n.gateways[i].client
 		for j, l := range g.listeners {
 			m := n.gateways[i].listeners[j]
 			l.secrets, l.resolved = m.secrets, m.resolved

@@ -25,6 +25,7 @@ type gateway struct {
 	anyAddress bool
 	listeners  []*listener
 	accepted   condition
+	client     clientCertificate
 
 	// Kept from one translation to the next.
 	scopes   map[string]*scope // by key
@@ -65,6 +66,7 @@ func (s *state) resolveGateways() {
 	taken := map[string]*gateway{}
 	for _, g := range s.gateways {
 		s.resolveListeners(g, taken)
+		s.resolveClientCertificate(g)
 	}
 }
 

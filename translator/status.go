@@ -132,7 +132,7 @@ func (s *state) gatewayStatus(g *gateway) gwv1.GatewayStatus {
 	case pending != "":
 		programmed = not(unprogrammed(pending), pending)
 	}
-	out.Conditions = conditionsAt(g.obj.Generation, g.acceptance(), programmed)
+	out.Conditions = conditionsAt(g.obj.Generation, g.acceptance(), programmed, g.refs())
 	return out
 }
 
