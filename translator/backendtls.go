@@ -2,8 +2,6 @@ package translator
 
 import (
 	"cmp"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -111,12 +109,9 @@ func (s *state) authorities(p *tlsPolicy) string {
 	return strings.Join(out, "")
 }
 
-// caKey is where a ConfigMap has the certificates.
-const caKey = "ca.crt"
-
 func (s *state) authority(namespace string, ref gwv1.LocalObjectReference) (string, gwv1.PolicyConditionReason, error) {
 	if ref.Group != "" || ref.Kind != "ConfigMap" {
-		return "", gwv1.BackendTLSPolicyReasonInvalidKind, fmt.Errorf("kind %s is not supported: name a ConfigMap (of group \"\") with the certificates under %s", ref.Kind, caKey)
+		return "", gwv1.BackendTLSPolicyReasonInvalidKind, fmt.Errorf("kind %s is not supported: name a ConfigMap (of group \"\") with the certificates under %s", ref.Kind, AuthoritiesKey)
 	}
 	invalid := gwv1.BackendTLSPolicyReasonInvalidCACertificateRef
 	key := types.NamespacedName{Namespace: namespace, Name: string(ref.Name)}
@@ -127,41 +122,11 @@ func (s *state) authority(namespace string, ref gwv1.LocalObjectReference) (stri
 	if obj == nil {
 		return "", invalid, fmt.Errorf("ConfigMap %s does not exist", key)
 	}
-	ca, err := readAuthorities(obj.Data[caKey])
+	ca, err := readAuthorities(obj.Data[AuthoritiesKey])
 	if err != nil {
-		return "", invalid, fmt.Errorf("ConfigMap %s, key %s: %w", key, caKey, err)
+		return "", invalid, fmt.Errorf("ConfigMap %s, key %s: %w", key, AuthoritiesKey, err)
 	}
 	return ca, "", nil
-}
-
-// readAuthorities takes certificates and nothing else, and writes them anew: what
-// Envoy trusts is what was read here.
-func readAuthorities(text string) (string, error) {
-	var out strings.Builder
-	rest, blocks := []byte(text), 0
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		blocks++
-		if block.Type != "CERTIFICATE" {
-			return "", fmt.Errorf("there is a %s among the certificates: remove it", block.Type)
-		}
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return "", fmt.Errorf("a certificate cannot be read: %w", err)
-		}
-		if err := pem.Encode(&out, &pem.Block{Type: block.Type, Bytes: block.Bytes}); err != nil {
-			return "", err
-		}
-	}
-	switch {
-	case out.Len() == 0:
-		return "", fmt.Errorf("there is no certificate: put those of the authorities there, in PEM")
-	case blocks != strings.Count(text, "-----BEGIN "):
-		return "", fmt.Errorf("one of the certificates is damaged: copy it again")
-	}
-	return out.String(), nil
 }
 
 // readValidation reads what a policy wants of a backend's certificate, without the

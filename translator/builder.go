@@ -82,6 +82,9 @@ func (b *builder) base() {
 		for _, sec := range l.secrets {
 			all = append(all, b.make(snapshot.Secret, sec.name, lock.Secret(sec.name, sec.cert, sec.key), owner))
 		}
+		if c := l.clients; c != nil {
+			all = append(all, b.make(snapshot.Secret, c.Authorities, lock.Authorities(c.Authorities, c.authorities), owner))
+		}
 	}
 	if sec := g.client.secret; sec.name != "" {
 		all = append(all, b.make(snapshot.Secret, sec.name, lock.Secret(sec.name, sec.cert, sec.key), owner))

@@ -129,7 +129,7 @@ func (f *frame) take(n *frame) {
 		g.client = n.gateways[i].client
 		for j, l := range g.listeners {
 			m := n.gateways[i].listeners[j]
-			l.secrets, l.resolved = m.secrets, m.resolved
+			l.secrets, l.clients, l.resolved = m.secrets, m.clients, m.resolved
 		}
 	}
 	f.issuers, f.since, f.until, f.edition = n.issuers, n.since, n.until, n.edition

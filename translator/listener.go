@@ -25,6 +25,7 @@ type listener struct {
 	// lower rank has it. 0 is the Gateway itself.
 	rank                           int
 	secrets                        []secret
+	clients                        *clients // nil: none needs a certificate
 	attached                       int32
 	accepted, conflicted, resolved condition
 	supported                      []gwv1.RouteGroupKind
@@ -39,7 +40,7 @@ func (l *listener) tls() bool { return l.spec.Protocol == gwv1.HTTPSProtocolType
 
 // serving reports whether the listener takes part in the configuration.
 func (l *listener) serving() bool {
-	return l.gateway.accepted.ok() && l.accepted.ok() && !l.conflicted.ok() && (!l.tls() || len(l.secrets) > 0)
+	return l.gateway.accepted.ok() && l.accepted.ok() && !l.conflicted.ok() && (!l.tls() || len(l.secrets) > 0) && (l.clients == nil || l.clients.authorities != "")
 }
 
 // chain is the filter chain that serves the listener. Plain HTTP listeners of a
@@ -70,6 +71,7 @@ func (s *state) resolveListeners(g *gateway, taken map[string]*gateway) {
 		l.checkKinds()
 		if l.tls() {
 			s.resolveCertificates(l)
+			s.resolveClients(l)
 		}
 		g.listeners = append(g.listeners, l)
 	}
@@ -137,7 +139,7 @@ func (s *state) resolveCertificates(l *listener) {
 	for i, ref := range l.spec.TLS.CertificateRefs {
 		sec, reason, err := s.certificate(l, ref)
 		if err != nil {
-			l.resolved = no(resolved, string(reason), fmt.Sprintf("tls.certificateRefs[%d]: %v", i, err))
+			l.unresolved(reason, fmt.Sprintf("tls.certificateRefs[%d]: %v", i, err))
 			continue
 		}
 		l.secrets = append(l.secrets, sec)
@@ -203,6 +205,9 @@ func (g *gateway) chains() map[int32][]lock.Chain {
 		c := lock.Chain{Name: l.chain(), Hostname: l.hostname}
 		for _, sec := range l.secrets {
 			c.Secrets = append(c.Secrets, sec.name)
+		}
+		if l.clients != nil {
+			c.Clients = &l.clients.Clients
 		}
 		port := int32(l.spec.Port)
 		if !slices.ContainsFunc(out[port], func(o lock.Chain) bool { return o.Name == c.Name }) {

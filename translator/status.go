@@ -133,6 +133,11 @@ func (s *state) gatewayStatus(g *gateway) gwv1.GatewayStatus {
 		programmed = not(unprogrammed(pending), pending)
 	}
 	out.Conditions = conditionsAt(g.obj.Generation, g.acceptance(), programmed, g.refs())
+	if g.insecureFrontend() {
+		out.Conditions = append(out.Conditions, condition{kind: string(gwv1.GatewayConditionInsecureFrontendValidationMode), status: metav1.ConditionTrue,
+			reason:  string(gwv1.GatewayReasonConfigurationChanged),
+			message: "spec.tls.frontend: with mode AllowInsecureFallback a client needs no certificate and may show any: only its token says who it is"}.at(g.obj.Generation))
+	}
 	return out
 }
 
@@ -185,11 +190,15 @@ func (s *state) listenerStatus(l *listener) (gwv1.ListenerStatus, string) {
 	}, complaint
 }
 
-// listens reports whether Envoy has the listener and its certificates.
+// listens reports whether Envoy has the listener, its certificates and the authorities
+// of its clients.
 func (s *state) listens(l *listener) (bool, string) {
 	keys := []snapshot.Key{{Type: snapshot.Listener, Name: lock.ListenerName(int32(l.spec.Port))}}
 	for _, sec := range l.secrets {
 		keys = append(keys, snapshot.Key{Type: snapshot.Secret, Name: sec.name})
+	}
+	if l.clients != nil {
+		keys = append(keys, snapshot.Key{Type: snapshot.Secret, Name: l.clients.Authorities})
 	}
 	for _, k := range keys {
 		if ok, why := s.programmed(l.gateway, k); !ok {

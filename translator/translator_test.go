@@ -161,6 +161,21 @@ func surround(t *rapid.T, in *Input) {
 			in.Secrets[key("cert")] = anyOf(t, "certificate", certificates...)
 		}
 	}
+	if happens("clients") {
+		g := in.Gateways[key("door")].DeepCopy()
+		g.Spec.TLS = nil
+		if rapid.Bool().Draw(t, "asked") {
+			v := &gwv1.FrontendTLSValidation{Mode: anyOf(t, "mode", gwv1.AllowValidOnly, gwv1.AllowInsecureFallback), CACertificateRefs: []gwv1.ObjectReference{{Kind: "ConfigMap", Name: "ca"}}}
+			g.Spec.TLS = &gwv1.GatewayTLSConfig{Frontend: &gwv1.FrontendTLSConfig{Default: gwv1.TLSConfig{Validation: v}}}
+		}
+		in.Gateways[key("door")] = g
+	}
+	if happens("authorities of clients") {
+		in.ConfigMaps = map[types.NamespacedName]*corev1.ConfigMap{}
+		if rapid.Bool().Draw(t, "there") {
+			in.ConfigMaps[key("ca")] = &corev1.ConfigMap{Data: map[string]string{"ca.crt": string(anyOf(t, "authority", certificates...).Data[corev1.TLSCertKey])}}
+		}
+	}
 	if happens("class") {
 		c := in.GatewayClasses["emergency"].DeepCopy()
 		c.Spec.ParametersRef.Name = mostly(t, "parameters", "emergency", "nope")

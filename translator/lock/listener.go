@@ -18,6 +18,18 @@ type Chain struct {
 	Hostname string
 	// Secrets are SDS names of certificates; none means plain HTTP.
 	Secrets []string
+	// Clients says what certificates clients must show; nil: none. TLS only.
+	Clients *Clients
+}
+
+// Clients says what certificates clients must show.
+type Clients struct {
+	// Authorities is the SDS name of those that they must be of. A listener without
+	// them does not listen.
+	Authorities string
+	// Anyone gets in, also without a certificate, or with one of nobody's: then it
+	// proves nothing.
+	Anyone bool
 }
 
 // ListenerName is the Envoy listener of a port.
@@ -46,7 +58,7 @@ func Listener(addresses []string, port, bind int32, chains []Chain) *listenerv3.
 			}},
 		}
 		if len(c.Secrets) > 0 {
-			fc.TransportSocket = downstreamTLS(c.Secrets)
+			fc.TransportSocket = downstreamTLS(c)
 			fc.TransportSocketConnectTimeout = durationpb.New(greeting)
 			if c.Hostname != "" {
 				fc.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: []string{c.Hostname}}
@@ -67,18 +79,48 @@ func socketAddress(address string, port int32) *corev3.Address {
 	}}}
 }
 
-func downstreamTLS(secrets []string) *corev3.TransportSocket {
+func downstreamTLS(c Chain) *corev3.TransportSocket {
 	common := &tlsv3.CommonTlsContext{
 		AlpnProtocols: []string{"h2", "http/1.1"},
 		TlsParams:     &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2},
 	}
-	for _, s := range secrets {
+	for _, s := range c.Secrets {
 		common.TlsCertificateSdsSecretConfigs = append(common.TlsCertificateSdsSecretConfigs, &tlsv3.SdsSecretConfig{Name: s, SdsConfig: ads(0)})
+	}
+	down := &tlsv3.DownstreamTlsContext{CommonTlsContext: common}
+	if c.Clients != nil {
+		c.Clients.ask(down)
 	}
 	return &corev3.TransportSocket{
 		Name:       "envoy.transport_sockets.tls",
-		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: toAny(&tlsv3.DownstreamTlsContext{CommonTlsContext: common})},
+		ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: toAny(down)},
 	}
+}
+
+// ask for a certificate. Whether it must be good is said here and not in the secret,
+// so that no order in which the two arrive lets anybody in for a moment.
+func (c *Clients) ask(down *tlsv3.DownstreamTlsContext) {
+	trust := tlsv3.CertificateValidationContext_VERIFY_TRUST_CHAIN
+	if c.Anyone {
+		trust = tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED
+	}
+	down.RequireClientCertificate = wrapperspb.Bool(!c.Anyone)
+	down.CommonTlsContext.ValidationContextType = &tlsv3.CommonTlsContext_CombinedValidationContext{
+		CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+			DefaultValidationContext:         &tlsv3.CertificateValidationContext{TrustChainVerification: trust},
+			ValidationContextSdsSecretConfig: &tlsv3.SdsSecretConfig{Name: c.Authorities, SdsConfig: ads(0)},
+		},
+	}
+	// Who resumes a session is not asked again, and the certificate may have ended.
+	down.SessionTicketKeysType = &tlsv3.DownstreamTlsContext_DisableStatelessSessionResumption{DisableStatelessSessionResumption: true}
+	down.DisableStatefulSessionResumption = true
+}
+
+// Authorities are the certificates, in PEM, that those of clients must be of, for SDS.
+func Authorities(name, certificates string) *tlsv3.Secret {
+	return &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
+		TrustedCa: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: certificates}},
+	}}}
 }
 
 // Secret is a certificate and its key, for SDS.
