@@ -101,6 +101,10 @@ func (o *outcome) current(key source.ObjectKey, obj client.Object) bool {
 
 func applyGateway(status *gwv1.GatewayStatus, is gwv1.GatewayStatus) {
 	status.Conditions = merge(status.Conditions, is.Conditions)
+	// It is there while it is so, as the Gateway API has it, and is never False.
+	if insecure := string(gwv1.GatewayConditionInsecureFrontendValidationMode); meta.FindStatusCondition(is.Conditions, insecure) == nil {
+		meta.RemoveStatusCondition(&status.Conditions, insecure)
+	}
 	status.Addresses = is.Addresses
 	listeners := make([]gwv1.ListenerStatus, 0, len(is.Listeners))
 	for _, l := range is.Listeners {

@@ -129,6 +129,21 @@ func TestAGatewaysListenersKeepWhatOthersSayOfThem(t *testing.T) {
 	}
 }
 
+func TestAnInsecureFrontendIsToldWhileItIsThere(t *testing.T) {
+	const kind = "InsecureFrontendValidationMode"
+	status := gwv1.GatewayStatus{Conditions: []metav1.Condition{condition("theirs", metav1.ConditionTrue, "Y")}}
+	insecure := gwv1.GatewayStatus{Conditions: []metav1.Condition{condition("Accepted", metav1.ConditionTrue, "A"), condition(kind, metav1.ConditionTrue, "ConfigurationChanged")}}
+	applyGateway(&status, insecure)
+	if len(status.Conditions) != 3 || status.Conditions[2].Type != kind {
+		t.Errorf("%+v", status)
+	}
+	insecure.Conditions = insecure.Conditions[:1]
+	applyGateway(&status, insecure)
+	if len(status.Conditions) != 2 || status.Conditions[0].Type != "theirs" || status.Conditions[1].Type != "Accepted" {
+		t.Errorf("%+v", status)
+	}
+}
+
 // TestNoStatusTakesBackWhatAnEarlierLeaderSaid: who leads now has seen the object, and
 // found what it writes before it saw it.
 func TestNoStatusTakesBackWhatAnEarlierLeaderSaid(t *testing.T) {

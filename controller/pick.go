@@ -169,6 +169,11 @@ func referencesOf(obj client.Object) (out []source.ObjectKey) {
 				add("Secret", r.Namespace, string(r.Name))
 			}
 		}
+		for _, v := range translator.FrontendValidations(o) {
+			for _, r := range v.CACertificateRefs {
+				add("ConfigMap", r.Namespace, string(r.Name))
+			}
+		}
 	case *v1alpha1.EmergencyPolicy:
 		for _, i := range o.Spec.Issuers {
 			if r := i.JWKS.SecretRef; r != nil {

@@ -3,6 +3,7 @@ package controller
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -62,6 +63,17 @@ func drawObject(t *rapid.T, kind string) client.Object {
 		g := &gwv1.Gateway{ObjectMeta: meta}
 		for _, r := range refs() {
 			g.Spec.Listeners = append(g.Spec.Listeners, gwv1.Listener{TLS: &gwv1.ListenerTLSConfig{CertificateRefs: []gwv1.SecretObjectReference{{Name: r.Name, Namespace: r.Namespace}}}}, gwv1.Listener{})
+		}
+		for i, r := range refs() {
+			v := &gwv1.FrontendTLSValidation{CACertificateRefs: []gwv1.ObjectReference{{Kind: "ConfigMap", Name: r.Name, Namespace: r.Namespace}}}
+			if g.Spec.TLS == nil {
+				g.Spec.TLS = &gwv1.GatewayTLSConfig{Frontend: &gwv1.FrontendTLSConfig{}}
+			}
+			if f := g.Spec.TLS.Frontend; i == 0 && rapid.Bool().Draw(t, "default") {
+				f.Default.Validation = v
+			} else {
+				f.PerPort = append(f.PerPort, gwv1.TLSPortConfig{TLS: gwv1.TLSConfig{Validation: v}})
+			}
 		}
 		return g
 	case "EmergencyPolicy":
@@ -250,5 +262,22 @@ func TestWhatWasLastGoodNeverComesAfterWhatIs(t *testing.T) {
 	w.restore(old)
 	if set, news := w.take(); news || set == old {
 		t.Error("what was last good comes after what is")
+	}
+}
+
+func TestAGatewayNamesTheAuthoritiesOfItsClients(t *testing.T) {
+	validation := func(name, namespace string) gwv1.TLSConfig {
+		ref := gwv1.ObjectReference{Kind: "ConfigMap", Name: gwv1.ObjectName(name)}
+		if namespace != "" {
+			ref.Namespace = new(gwv1.Namespace(namespace))
+		}
+		return gwv1.TLSConfig{Validation: &gwv1.FrontendTLSValidation{CACertificateRefs: []gwv1.ObjectReference{ref}}}
+	}
+	g := &gwv1.Gateway{ObjectMeta: metav1.ObjectMeta{Namespace: "doors", Name: "main"}, Spec: gwv1.GatewaySpec{TLS: &gwv1.GatewayTLSConfig{Frontend: &gwv1.FrontendTLSConfig{
+		Default: validation("ca", ""), PerPort: []gwv1.TLSPortConfig{{Port: 8443, TLS: validation("other", "vault")}, {Port: 9443}},
+	}}}}
+	want := []source.ObjectKey{{Kind: "ConfigMap", Namespace: "doors", Name: "ca"}, {Kind: "ConfigMap", Namespace: "vault", Name: "other"}}
+	if got := referencesOf(g); !slices.Equal(got, want) {
+		t.Errorf("%v", got)
 	}
 }

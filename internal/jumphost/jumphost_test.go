@@ -40,7 +40,13 @@ func (a *apiServer) List(_ context.Context, list client.ObjectList, _ ...client.
 	return errors.New("no such kind")
 }
 
-func (a *apiServer) Get(_ context.Context, key client.ObjectKey, _ client.Object, _ ...client.GetOption) error {
+func (a *apiServer) Get(_ context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption) error {
+	for _, o := range a.objects[kindName(into)] {
+		if from, is := o.(*corev1.ConfigMap); is && client.ObjectKeyFromObject(from) == key {
+			from.DeepCopyInto(into.(*corev1.ConfigMap))
+			return nil
+		}
+	}
 	return apierrors.NewNotFound(schema.GroupResource{Resource: "objects"}, key.Name)
 }
 
@@ -108,6 +114,41 @@ func TestOnlyGatewaysThatTheClusterAcceptsAreExported(t *testing.T) {
 	}
 	if got, want := strings.Join(e.Told, "\n"), "Gateway doors/elsewhere is left out: because\nGateway doors/unseen is left out: because"; got != want {
 		t.Errorf("told %s\nwant %s", got, want)
+	}
+}
+
+func TestAuthoritiesOfClientsAreExportedAndNothingElseOfTheirConfigMaps(t *testing.T) {
+	a := door()
+	g := gatewayOf("mutual", metav1.ConditionTrue, "Accepted")
+	validation := func(names ...string) *gwv1.FrontendTLSValidation {
+		v := &gwv1.FrontendTLSValidation{Mode: gwv1.AllowValidOnly}
+		for _, name := range names {
+			v.CACertificateRefs = append(v.CACertificateRefs, gwv1.ObjectReference{Kind: "ConfigMap", Name: gwv1.ObjectName(name)})
+		}
+		return v
+	}
+	g.Spec.TLS = &gwv1.GatewayTLSConfig{Frontend: &gwv1.FrontendTLSConfig{
+		Default: gwv1.TLSConfig{Validation: validation("ca", "gone")},
+		PerPort: []gwv1.TLSPortConfig{{Port: 8443, TLS: gwv1.TLSConfig{Validation: validation("other")}}},
+	}}
+	a.add(g)
+	for _, name := range []string{"ca", "other", "unnamed"} {
+		a.add(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "doors", Name: name}, Data: map[string]string{"ca.crt": name, "more": "x"}})
+	}
+	e, err := Read(context.Background(), a, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := keysOf(e); !strings.Contains(got, "ConfigMap doors/ca, ConfigMap doors/other") || strings.Contains(got, "unnamed") {
+		t.Errorf("exported %s", got)
+	}
+	for _, c := range e.Set.ConfigMaps {
+		if len(c.Data) != 1 || c.Data["ca.crt"] != c.Name {
+			t.Errorf("%s has %v", c.Name, c.Data)
+		}
+	}
+	if len(e.Told) != 1 || !strings.Contains(e.Told[0], "ConfigMap doors/gone") {
+		t.Errorf("told %v", e.Told)
 	}
 }
 
