@@ -89,6 +89,42 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	return stamp(conn.(*net.TCPConn))
 }
 
+// TLS2On speaks HTTP/2 over TLS to another port.
+func (w *World) TLS2On(port int) *Client { return w.client(port, true, true) }
+
+// TLS1On speaks HTTP/1.1 over TLS to another port.
+func (w *World) TLS1On(port int) *Client { return w.client(port, true, false) }
+
+// ServerName asks for the certificate of this host by SNI, whatever hosts the requests
+// are for.
+func (c *Client) ServerName(name string) *Client {
+	c.transport.TLSClientConfig.ServerName = name
+	return c
+}
+
+// Showing shows a certificate to whoever asks for one, also for one of others.
+func (c *Client) Showing(certificate tls.Certificate) *Client {
+	c.transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certificate, nil }
+	return c
+}
+
+// Resuming takes up sessions of before, if the server lets it. Resumed tells of the last
+// connection.
+func (c *Client) Resuming(resumed *bool) *Client {
+	c.transport.TLSClientConfig.ClientSessionCache = tls.NewLRUClientSessionCache(8)
+	c.transport.TLSClientConfig.VerifyConnection = func(s tls.ConnectionState) error {
+		*resumed = s.DidResume
+		return nil
+	}
+	return c
+}
+
+// Version is the only one of TLS that it speaks.
+func (c *Client) Version(v uint16) *Client {
+	c.transport.TLSClientConfig.MinVersion, c.transport.TLSClientConfig.MaxVersion = v, v
+	return c
+}
+
 // Fresh makes a new connection for each request, so that all of Envoy's workers
 // are asked.
 func (c *Client) Fresh() *Client {
