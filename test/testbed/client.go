@@ -47,6 +47,9 @@ func (w *World) H1On(port int) *Client { return w.client(port, false, false) }
 // H2COn speaks HTTP/2 with prior knowledge in the clear to another port.
 func (w *World) H2COn(port int) *Client { return w.client(port, false, true) }
 
+// At speaks HTTP in the clear to an address: HTTP/2 with prior knowledge, or HTTP/1.1.
+func At(address string, http2 bool) *Client { return newClient(address, nil, false, http2) }
+
 // TLSOver speaks HTTP over TLS, with a server whose certificate is of the pool, over TCP connections of its own making.
 func TLSOver(reach func(context.Context) (net.Conn, error), pool *x509.CertPool, http2 bool) *Client {
 	c := newClient("", pool, true, http2)
