@@ -93,7 +93,7 @@ func newCluster() *cluster {
 	for _, port := range []int64{80, 443, 8080, 8090} {
 		c.ports[port] = testbed.FreePort()
 	}
-	c.Policy.Scope = "{allowWildcardHostnames: true, allowCatchAllPath: true, allowAnyMethod: true, allowUnlabelled: true, allowPlainHTTP: true}"
+	c.Policy.Scope = "{allowWildcardHostnames: true, allowCatchAllPath: true, allowAnyMethod: true, allowUnlabelled: true, allowPlainHTTP: true, maxRules: 16}"
 	c.WritePolicy()
 	c.Write("base.yaml", c.adapt(upstream.Base()))
 	c.Start()
