@@ -157,6 +157,19 @@ test-cluster: as-root node-binaries images $(HELM) ## In a real Kubernetes clust
 	BREAKGLASS_HELM='$(HELM)' BREAKGLASS_IMAGES='$(abspath $(IMAGES))' \
 	    $(GINKGO) -tags cluster --succinct --timeout 30m $(SPECFLAGS) ./test/cluster
 
+# What the suite's binary runs with. Its own image tags are for programs that are built from its source and CoreDNS's.
+conformance_run = BREAKGLASS_CLUSTER='$(abspath $(CLUSTER))' BREAKGLASS_KUBERNETES='$(KUBERNETES)' BREAKGLASS_COREDNS='$(COREDNS)' \
+	BREAKGLASS_HELM='$(HELM)' BREAKGLASS_IMAGES='$(abspath $(IMAGES))' BREAKGLASS_CONFORMANCE='$(abspath bin/conformance.test)' \
+	conformance/run -image-tag '$(IMAGE_TAG)'
+
+.PHONY: conformance-binaries
+conformance-binaries: as-root node-binaries images $(HELM)
+	@cd conformance && go test -c -o ../bin/conformance.test .
+	@cd conformance && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../bin/echo-basic sigs.k8s.io/gateway-api/conformance/echo-basic
+	@cd conformance/coredns && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../../bin/coredns .
+	@bin/image -o $(IMAGES)/conformance/echo-basic.tar $(addprefix -tag registry.k8s.io/gateway-api/echo-basic:,v1.5.1 v1.6.0-dev.2 v1.6.0-dev.3) bin/echo-basic:/echo-basic
+	@bin/image -o $(IMAGES)/conformance/coredns.tar -tag registry.k8s.io/coredns/coredns:v1.12.2 -user 0:0 bin/coredns:/coredns
+
 .PHONY: lint
 lint: $(GOLANGCI_LINT) verify-generate ## golangci-lint, and that generated files are up to date.
 	$(GOLANGCI_LINT) run ./...
