@@ -7,7 +7,6 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
-
 )
 
 // gatewayYAML makes a Gateway of listeners in flow style.
