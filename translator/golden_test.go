@@ -142,14 +142,18 @@ func statusYAML(t *testing.T, out *Result) []byte {
 	for k, v := range out.Statuses.Routes {
 		routes[k.Ref()] = v
 	}
-	return toYAML(t, map[string]any{
+	all := map[string]any{
 		"gatewayClasses": classes,
 		"gateways":       byName(anyMap(out.Statuses.Gateways)),
 		"httpRoutes":     routes,
 		"policies":       out.Statuses.Policies,
 		"activations":    byName(anyMap(out.Statuses.Activations)),
 		"next":           out.Next,
-	})
+	}
+	if len(out.Statuses.BackendTLSPolicies) > 0 {
+		all["backendTLSPolicies"] = byName(anyMap(out.Statuses.BackendTLSPolicies))
+	}
+	return toYAML(t, all)
 }
 
 func anyMap[V any](m map[types.NamespacedName]V) map[types.NamespacedName]any {

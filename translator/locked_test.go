@@ -330,7 +330,7 @@ func checkRole(t fataler, route string, rules *rbacconfigv3.RBAC) {
 }
 
 func TestGoldenCasesAreLocked(t *testing.T) {
-	for _, name := range []string{"httproute-live", "dormant-keeps-its-place", "refused-routes", "https", "filters"} {
+	for _, name := range []string{"httproute-live", "dormant-keeps-its-place", "refused-routes", "https", "filters", "backend-tls"} {
 		now := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
 		out := settle(t, load(t, "testdata/"+name+"/in.yaml", now), nil)
 		for _, g := range out.Gateways {

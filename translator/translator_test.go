@@ -87,6 +87,7 @@ func copied(o Objects) Objects {
 	o.Namespaces, o.GatewayClasses, o.Gateways, o.HTTPRoutes = maps.Clone(o.Namespaces), maps.Clone(o.GatewayClasses), maps.Clone(o.Gateways), maps.Clone(o.HTTPRoutes)
 	o.ReferenceGrants, o.Services, o.EndpointSlices = maps.Clone(o.ReferenceGrants), maps.Clone(o.Services), maps.Clone(o.EndpointSlices)
 	o.Secrets, o.ConfigMaps, o.Policies, o.Activations = maps.Clone(o.Secrets), maps.Clone(o.ConfigMaps), maps.Clone(o.Policies), maps.Clone(o.Activations)
+	o.BackendTLSPolicies = maps.Clone(o.BackendTLSPolicies)
 	return o
 }
 
@@ -136,6 +137,12 @@ func surround(t *rapid.T, in *Input) {
 	}
 	if happens("gateway") {
 		g := in.Gateways[key("door")].DeepCopy()
+		if g.Spec.TLS == nil {
+			g.Spec.TLS = &gwv1.GatewayTLSConfig{}
+		}
+		if g.Spec.TLS.Backend = nil; rapid.Bool().Draw(t, "client certificate") {
+			g.Spec.TLS.Backend = &gwv1.GatewayBackendTLS{ClientCertificateRef: &gwv1.SecretObjectReference{Name: "cert"}}
+		}
 		l := &g.Spec.Listeners[rapid.IntRange(0, 2).Draw(t, "listener")]
 		l.Hostname = anyOf(t, "listener hostname", nil, ptr(gwv1.Hostname("a.example.com")), ptr(gwv1.Hostname("*.example.com")))
 		l.Port = anyOf[gwv1.PortNumber](t, "port", 80, 81, 443)
@@ -163,10 +170,12 @@ func surround(t *rapid.T, in *Input) {
 	}
 	if happens("clients") {
 		g := in.Gateways[key("door")].DeepCopy()
-		g.Spec.TLS = nil
-		if rapid.Bool().Draw(t, "asked") {
+		if g.Spec.TLS == nil {
+			g.Spec.TLS = &gwv1.GatewayTLSConfig{}
+		}
+		if g.Spec.TLS.Frontend = nil; rapid.Bool().Draw(t, "asked") {
 			v := &gwv1.FrontendTLSValidation{Mode: anyOf(t, "mode", gwv1.AllowValidOnly, gwv1.AllowInsecureFallback), CACertificateRefs: []gwv1.ObjectReference{{Kind: "ConfigMap", Name: "ca"}}}
-			g.Spec.TLS = &gwv1.GatewayTLSConfig{Frontend: &gwv1.FrontendTLSConfig{Default: gwv1.TLSConfig{Validation: v}}}
+			g.Spec.TLS.Frontend = &gwv1.FrontendTLSConfig{Default: gwv1.TLSConfig{Validation: v}}
 		}
 		in.Gateways[key("door")] = g
 	}
@@ -175,6 +184,9 @@ func surround(t *rapid.T, in *Input) {
 		if rapid.Bool().Draw(t, "there") {
 			in.ConfigMaps[key("ca")] = &corev1.ConfigMap{Data: map[string]string{"ca.crt": string(anyOf(t, "authority", certificates...).Data[corev1.TLSCertKey])}}
 		}
+	}
+	if happens("TLS to backends") {
+		surroundTLS(t, in)
 	}
 	if happens("class") {
 		c := in.GatewayClasses["emergency"].DeepCopy()
@@ -272,6 +284,7 @@ func difference(got, want *Result) string {
 		{"status of classes", got.Statuses.GatewayClasses, want.Statuses.GatewayClasses},
 		{"status of Gateways", got.Statuses.Gateways, want.Statuses.Gateways},
 		{"status of routes", got.Statuses.Routes, want.Statuses.Routes},
+		{"status of TLS policies", got.Statuses.BackendTLSPolicies, want.Statuses.BackendTLSPolicies},
 		{"status of policies", got.Statuses.Policies, want.Statuses.Policies},
 		{"status of activations", got.Statuses.Activations, want.Statuses.Activations},
 		{"facts", got.Facts, want.Facts}, {"issuers", got.Issuers, want.Issuers},
