@@ -112,10 +112,12 @@ vet:
 	go vet -tags envoy,cluster ./...
 	go vet -tags clockstep ./internal/clock
 	go vet -tags helm,apiserver,bench ./test/chart ./test/apiserver ./test/controller
+	cd conformance && go vet .
 
 .PHONY: test-unit
 test-unit: cc ## Unit, golden and property tests and fuzz seeds, with the race detector. No Envoy needed.
 	CGO_ENABLED=1 go test -race -shuffle=on -timeout 15m $(TESTFLAGS) ./...
+	cd conformance && go test -shuffle=on -timeout 5m -skip '^TestConformance$$' $(TESTFLAGS) .
 
 .PHONY: test-chart
 test-chart: $(HELM) ## Render charts/breakglass and compare (build tag helm; TESTFLAGS=-update writes the golden files).
@@ -157,10 +159,30 @@ test-cluster: as-root node-binaries images $(HELM) ## In a real Kubernetes clust
 	BREAKGLASS_HELM='$(HELM)' BREAKGLASS_IMAGES='$(abspath $(IMAGES))' \
 	    $(GINKGO) -tags cluster --succinct --timeout 30m $(SPECFLAGS) ./test/cluster
 
-# What the suite's binary runs with. Its own image tags are for programs that are built from its source and CoreDNS's.
+# What the suite's binary runs with, and where it leaves its reports.
+REPORTS ?= $(abspath conformance/reports)
 conformance_run = BREAKGLASS_CLUSTER='$(abspath $(CLUSTER))' BREAKGLASS_KUBERNETES='$(KUBERNETES)' BREAKGLASS_COREDNS='$(COREDNS)' \
 	BREAKGLASS_HELM='$(HELM)' BREAKGLASS_IMAGES='$(abspath $(IMAGES))' BREAKGLASS_CONFORMANCE='$(abspath bin/conformance.test)' \
-	conformance/run -image-tag '$(IMAGE_TAG)'
+	conformance/run -image-tag '$(IMAGE_TAG)' -conformance-profiles GATEWAY-HTTP,GATEWAY-GRPC \
+	-organization breakglass-gateway -project breakglass-gateway -url 'https://$(MODULE)' \
+	-version '$(VERSION)' -contact 'https://$(MODULE)/issues'
+
+.PHONY: conformance
+conformance: conformance-binaries ## The upstream conformance suite of the Gateway API in a cluster, with a token on every request (as root; see docs/conformance.md).
+	@mkdir -p '$(REPORTS)'
+	$(conformance_run) -log '$(abspath bin/conformance.log)' -report-output '$(REPORTS)/report.yaml' -summary '$(REPORTS)/summary.md' -facts '$(REPORTS)/tests.json' $(TESTFLAGS)
+
+# Each case of a test that sends traffic waits this long for what cannot come.
+.PHONY: conformance-locked
+conformance-locked: conformance-binaries ## The same without tokens and without Activations: fails if one test that sends traffic passes.
+	@mkdir -p '$(REPORTS)'
+	$(conformance_run) -log '$(abspath bin/conformance-locked.log)' -locked -against '$(REPORTS)/tests.json' -timeout-config-overrides MaxTimeToConsistency:1 \
+	    -report-output '$(REPORTS)/locked-report.yaml' -summary '$(REPORTS)/locked-summary.md' $(TESTFLAGS)
+
+# Those that need no Gateway but the suite's own four.
+.PHONY: conformance-short
+conformance-short: conformance-binaries ## The part of it that runs in a few minutes.
+	$(conformance_run) -log '$(abspath bin/conformance-short.log)' -test.run 'TestConformance/^(HTTPRoute|GRPC)' $(TESTFLAGS)
 
 .PHONY: conformance-binaries
 conformance-binaries: as-root node-binaries images $(HELM)
@@ -173,6 +195,7 @@ conformance-binaries: as-root node-binaries images $(HELM)
 .PHONY: lint
 lint: $(GOLANGCI_LINT) verify-generate ## golangci-lint, and that generated files are up to date.
 	$(GOLANGCI_LINT) run ./...
+	cd conformance && $(GOLANGCI_LINT) run ./...
 
 .PHONY: verify-generate
 verify-generate: $(CONTROLLER_GEN) ## Fail when generated files differ from what `make generate` would write.

@@ -8,7 +8,6 @@ import (
 	"flag"
 	"testing"
 
-	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"sigs.k8s.io/gateway-api/conformance"
 	"sigs.k8s.io/gateway-api/conformance/utils/roundtripper"
@@ -16,11 +15,7 @@ import (
 	"sigs.k8s.io/gateway-api/pkg/features"
 )
 
-var (
-	locked = flag.Bool("locked", false, "no tokens and no Activations: every test that sends traffic has to fail")
-	claim  = flag.String("claim", "", "claim `all` features of GATEWAY-HTTP and GATEWAY-GRPC, whatever the GatewayClass says")
-	facts  = flag.String("facts", "", "`file` to write what each test sent to")
-)
+var claim = flag.String("claim", "", "claim `all` features of GATEWAY-HTTP and GATEWAY-GRPC, whatever the GatewayClass says")
 
 // The namespaces of the suite that are there before the release: the chart wants those that it reads Secrets in. The
 // suite's own manifests apply them again.
@@ -38,7 +33,7 @@ func TestConformance(t *testing.T) {
 	people := newIssuer(t)
 	install(t, o.Client, people)
 
-	seen := newRecord()
+	seen := happening
 	o.Hook = seen.result
 	o.RoundTripper = &roundTripper{next: &roundtripper.DefaultRoundTripper{Debug: o.Debug, TimeoutConfig: o.TimeoutConfig}, tokens: people, seen: seen}
 	o.GRPCClient = &grpcClient{tokens: people, seen: seen}
@@ -48,7 +43,6 @@ func TestConformance(t *testing.T) {
 	} else {
 		operate(t, o.RestConfig)
 	}
-	t.Cleanup(func() { require.NoError(t, seen.write(*facts)) })
 	conformance.RunConformanceWithOptions(t, o)
 }
 

@@ -2,13 +2,20 @@ package conformance
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"sigs.k8s.io/gateway-api/conformance/utils/suite"
 )
+
+// happening is the record of this run.
+var happening = &record{tests: map[string]*happened{}}
 
 // record is what happened in each test, for the summary.
 type record struct {
@@ -16,18 +23,22 @@ type record struct {
 	tests map[string]*happened
 }
 
+const (
+	passed  = "passed"
+	failed  = "failed"
+	skipped = "skipped"
+)
+
 type happened struct {
 	Name     string   `json:"name"`
 	Features []string `json:"features"`
-	// Result is passed, failed or skipped.
-	Result string `json:"result"`
+	Result   string   `json:"result"`
+	Seconds  float64  `json:"seconds"`
 	// Sent counts requests by how their token travelled.
 	Sent map[string]int `json:"sent,omitempty"`
 	// Refused counts answers 401 and UNAUTHENTICATED.
 	Refused int `json:"refused,omitempty"`
 }
-
-func newRecord() *record { return &record{tests: map[string]*happened{}} }
 
 // of returns what is known of the test with this full name, such as TestConformance/HTTPRouteCORS/0_request. The caller
 // has the lock.
@@ -66,35 +77,75 @@ func (r *record) result(t *testing.T, test suite.ConformanceTest, _ *suite.Confo
 	}
 	switch {
 	case t.Failed():
-		h.Result = "failed"
+		h.Result = failed
 	case t.Skipped():
-		h.Result = "skipped"
+		h.Result = skipped
 	default:
-		h.Result = "passed"
+		h.Result = passed
 	}
 }
 
-// open are the tests that sent traffic and passed.
-func (r *record) open() (names []string) {
+// ran are the tests that were not skipped, by name.
+func (r *record) ran() []*happened {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	var all []*happened
 	for _, h := range r.tests {
-		if len(h.Sent) > 0 && h.Result == "passed" {
-			names = append(names, h.Name)
+		if h.Result == passed || h.Result == failed {
+			all = append(all, h)
 		}
 	}
-	return names
+	slices.SortFunc(all, func(a, b *happened) int { return strings.Compare(a.Name, b.Name) })
+	return all
 }
 
-func (r *record) write(file string) error {
-	if file == "" {
-		return nil
+// locks are, of a run without tokens, the tests that send traffic and did not fail, and the number of those that did.
+// What sends traffic is what sent some, and what did in another run.
+func (r *record) locks(other string) (open []string, closed int, err error) {
+	traffic := map[string]bool{}
+	for _, h := range r.ran() {
+		traffic[h.Name] = len(h.Sent) > 0
+	}
+	if other != "" {
+		text, err := os.ReadFile(other)
+		if err != nil {
+			return nil, 0, err
+		}
+		var tests []happened
+		if err := json.Unmarshal(text, &tests); err != nil {
+			return nil, 0, fmt.Errorf("%s: %w", other, err)
+		}
+		for _, h := range tests {
+			traffic[h.Name] = traffic[h.Name] || len(h.Sent) > 0
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	text, err := json.MarshalIndent(r.tests, "", "  ")
-	if err != nil {
-		return err
+	for name, sends := range traffic {
+		switch {
+		case !sends:
+		case r.tests[name] != nil && r.tests[name].Result == failed:
+			closed++
+		default:
+			open = append(open, name)
+		}
 	}
-	return os.WriteFile(file, append(text, '\n'), 0o644)
+	slices.Sort(open)
+	if closed == 0 && len(open) == 0 {
+		err = errors.New("no test sent traffic")
+	}
+	return open, closed, err
+}
+
+// write writes the files of a run.
+func (r *record) write(took time.Duration) error {
+	var errs []error
+	if *facts != "" {
+		text, err := json.MarshalIndent(r.ran(), "", "  ")
+		errs = append(errs, err, os.WriteFile(*facts, append(text, '\n'), 0o644))
+	}
+	if *summary != "" {
+		errs = append(errs, os.WriteFile(*summary, []byte(r.table(took)), 0o644))
+	}
+	return errors.Join(errs...)
 }

@@ -1,0 +1,119 @@
+package conformance
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	locked  = flag.Bool("locked", false, "no tokens and no Activations: every test that sends traffic has to fail")
+	logFile = flag.String("log", "", "`file` for what the suite tells; what became of each test is told here")
+	summary = flag.String("summary", "", "`file` to write a table of the tests to")
+	facts   = flag.String("facts", "", "`file` to write what is known of each test to")
+	against = flag.String("against", "", "with -locked: the `file` that a run with tokens wrote to -facts: what sent traffic there must fail here")
+)
+
+// TestMain writes the summary, and turns the result of a locked run round.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	began := time.Now()
+	output, err := listen(happening)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "conformance:", err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	output.end()
+	if err := happening.write(time.Since(began)); err != nil {
+		fmt.Fprintln(os.Stderr, "conformance:", err)
+		code = max(code, 1)
+	}
+	if *locked {
+		code = verdict()
+	}
+	os.Exit(code)
+}
+
+// verdict of a run without tokens.
+func verdict() int {
+	open, closed, err := happening.locks(*against)
+	if err != nil {
+		fmt.Println("FAIL:", err)
+		return 1
+	}
+	if len(open) > 0 {
+		fmt.Printf("FAIL: without a token and without an Activation these tests passed, or did not run, though they send traffic: %s\n", strings.Join(open, ", "))
+		return 1
+	}
+	fmt.Printf("ok: all %d tests that send traffic fail without tokens and Activations\n", closed)
+	return 0
+}
+
+// listener reads what the tests print: how long each took is told there alone.
+type listener struct {
+	stdout, w *os.File
+	done      chan struct{}
+}
+
+func listen(r *record) (*listener, error) {
+	var log io.Writer = io.Discard
+	if *logFile != "" {
+		file, err := os.Create(*logFile)
+		if err != nil {
+			return nil, err
+		}
+		log = file
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{stdout: os.Stdout, w: write, done: make(chan struct{})}
+	os.Stdout = write
+	go func() {
+		defer close(l.done)
+		lines := bufio.NewReader(read)
+		for {
+			line, err := lines.ReadString('\n')
+			fmt.Fprint(log, line)
+			if result := r.told(line); result || *logFile == "" || !strings.HasPrefix(line, " ") && !strings.HasPrefix(line, "=== ") {
+				fmt.Fprint(l.stdout, line)
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return l, nil
+}
+
+func (l *listener) end() {
+	os.Stdout = l.stdout
+	l.w.Close()
+	<-l.done
+}
+
+var resultLine = regexp.MustCompile(`^    --- (?:PASS|FAIL|SKIP): TestConformance/(\S+) \(([0-9.]+)s\)`)
+
+// told takes the time of a test from a line, and tells whether it is one with a result.
+func (r *record) told(line string) bool {
+	found := resultLine.FindStringSubmatch(line)
+	if found == nil {
+		return false
+	}
+	took, err := time.ParseDuration(found[2] + "s")
+	if err != nil {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.of("TestConformance/" + found[1]).Seconds = took.Seconds()
+	return true
+}
