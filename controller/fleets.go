@@ -139,12 +139,7 @@ func (f *fleets) served(o *outcome, key types.NamespacedName, gw *gwv1.Gateway) 
 	if !ours || !meta.IsStatusConditionTrue(st.Conditions, string(gwv1.GatewayConditionAccepted)) {
 		return in, false
 	}
-	in = fleet.Input{Gateway: gw, Config: f.config, Namespace: f.namespace, Controller: ServiceName + "." + f.namespace + ".svc"}
-	for i, l := range st.Listeners {
-		if meta.IsStatusConditionTrue(l.Conditions, string(gwv1.ListenerConditionAccepted)) {
-			in.Ports = append(in.Ports, int32(gw.Spec.Listeners[i].Port))
-		}
-	}
+	in = fleet.Input{Gateway: gw, Config: f.config, Namespace: f.namespace, Controller: ServiceName + "." + f.namespace + ".svc", Ports: o.result.Gateways[key].Ports}
 	return in, len(in.Ports) > 0
 }
 

@@ -48,6 +48,12 @@ func (o *outcome) apply(key source.ObjectKey, obj client.Object) bool {
 			return false
 		}
 		applyGateway(&obj.Status, is)
+	case *gwv1.ListenerSet:
+		is, ours := st.ListenerSets[name]
+		if !ours || !o.current(key, obj) {
+			return false
+		}
+		applySet(&obj.Status, is)
 	case *gwv1.HTTPRoute:
 		if !o.current(key, obj) {
 			return false
@@ -105,7 +111,7 @@ func applyGateway(status *gwv1.GatewayStatus, is gwv1.GatewayStatus) {
 	if insecure := string(gwv1.GatewayConditionInsecureFrontendValidationMode); meta.FindStatusCondition(is.Conditions, insecure) == nil {
 		meta.RemoveStatusCondition(&status.Conditions, insecure)
 	}
-	status.Addresses = is.Addresses
+	status.Addresses, status.AttachedListenerSets = is.Addresses, is.AttachedListenerSets
 	listeners := make([]gwv1.ListenerStatus, 0, len(is.Listeners))
 	for _, l := range is.Listeners {
 		if i := slices.IndexFunc(status.Listeners, func(old gwv1.ListenerStatus) bool { return old.Name == l.Name }); i >= 0 {
@@ -113,6 +119,20 @@ func applyGateway(status *gwv1.GatewayStatus, is gwv1.GatewayStatus) {
 		} else {
 			l.Conditions = merge(nil, l.Conditions)
 		}
+		listeners = append(listeners, l)
+	}
+	status.Listeners = listeners
+}
+
+func applySet(status *gwv1.ListenerSetStatus, is gwv1.ListenerSetStatus) {
+	status.Conditions = merge(status.Conditions, is.Conditions)
+	listeners := make([]gwv1.ListenerEntryStatus, 0, len(is.Listeners))
+	for _, l := range is.Listeners {
+		var there []metav1.Condition
+		if i := slices.IndexFunc(status.Listeners, func(old gwv1.ListenerEntryStatus) bool { return old.Name == l.Name }); i >= 0 {
+			there = status.Listeners[i].Conditions
+		}
+		l.Conditions = merge(there, l.Conditions)
 		listeners = append(listeners, l)
 	}
 	status.Listeners = listeners

@@ -174,6 +174,15 @@ func referencesOf(obj client.Object) (out []source.ObjectKey) {
 				add("ConfigMap", r.Namespace, string(r.Name))
 			}
 		}
+	case *gwv1.ListenerSet:
+		for _, l := range o.Spec.Listeners {
+			if l.TLS == nil {
+				continue
+			}
+			for _, r := range l.TLS.CertificateRefs {
+				add("Secret", r.Namespace, string(r.Name))
+			}
+		}
 	case *v1alpha1.EmergencyPolicy:
 		for _, i := range o.Spec.Issuers {
 			if r := i.JWKS.SecretRef; r != nil {
@@ -209,6 +218,8 @@ func trim(obj client.Object) client.Object {
 		return &gwv1.GatewayClass{ObjectMeta: meta, Spec: o.Spec}
 	case *gwv1.Gateway:
 		return &gwv1.Gateway{ObjectMeta: meta, Spec: o.Spec}
+	case *gwv1.ListenerSet:
+		return &gwv1.ListenerSet{ObjectMeta: meta, Spec: o.Spec}
 	case *gwv1.HTTPRoute:
 		return &gwv1.HTTPRoute{ObjectMeta: meta, Spec: o.Spec}
 	case *gwv1.ReferenceGrant:

@@ -121,6 +121,9 @@ func (s *statuses) enqueue(now *outcome) {
 	for key := range st.Gateways {
 		s.queue.Add(source.ObjectKey{Kind: "Gateway", Namespace: key.Namespace, Name: key.Name})
 	}
+	for key := range st.ListenerSets {
+		s.queue.Add(source.ObjectKey{Kind: "ListenerSet", Namespace: key.Namespace, Name: key.Name})
+	}
 	var before map[activation.RouteKey]gwv1.RouteStatus
 	if old.result != nil {
 		before = old.result.Statuses.Routes
@@ -165,7 +168,7 @@ func (s *statuses) seen(key source.ObjectKey, obj client.Object) {
 	switch key.Kind {
 	case "Activation":
 		s.urgent.Add(key)
-	case "EmergencyPolicy", "GatewayClass", "Gateway", "HTTPRoute":
+	case "EmergencyPolicy", "GatewayClass", "Gateway", "ListenerSet", "HTTPRoute":
 		s.queue.Add(key)
 	}
 }
@@ -244,6 +247,8 @@ func emptyOf(key source.ObjectKey) client.Object {
 		return &gwv1.GatewayClass{}
 	case "Gateway":
 		return &gwv1.Gateway{}
+	case "ListenerSet":
+		return &gwv1.ListenerSet{}
 	}
 	return &gwv1.HTTPRoute{}
 }

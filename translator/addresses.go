@@ -53,6 +53,14 @@ func (g *gateway) loopback() bool {
 	return !slices.ContainsFunc(g.addresses, func(a string) bool { return !netip.MustParseAddr(a).IsLoopback() })
 }
 
+// reachable says whether the Gateway has the addresses that it should have.
+func (s *state) reachable(g *gateway) condition {
+	if c := s.in.Cluster; c != nil {
+		return g.addressed(c.Addresses[g.key])
+	}
+	return yes(string(gwv1.GatewayConditionProgrammed), string(gwv1.GatewayReasonProgrammed)) // Envoy says so itself
+}
+
 // addressed says whether the addresses of a Gateway's Service are what was asked for.
 // Whether one is refused or only late cannot be told: what gives them says nothing of it
 // that all of its kind say.

@@ -22,6 +22,12 @@ func Allows(l *gwv1.Listener, home, namespace string, namespaces map[string]*cor
 		}
 		selector = a.Namespaces.Selector
 	}
+	return selects(from, selector, home, namespace, namespaces)
+}
+
+// selects reports whether a rule of a Gateway or listener in the namespace home is for
+// objects of namespace.
+func selects(from gwv1.FromNamespaces, selector *metav1.LabelSelector, home, namespace string, namespaces map[string]*corev1.Namespace) bool {
 	switch from {
 	case gwv1.NamespacesFromAll:
 		return true

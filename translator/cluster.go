@@ -116,7 +116,7 @@ func (s *state) foreign(r *route) string {
 		return ""
 	}
 	for i, ref := range r.obj.Spec.ParentRefs {
-		if s.parentGateway(r.key, ref) == nil {
+		if g, _ := s.parentGateway(r.key, ref); g == nil {
 			return fmt.Sprintf("spec.parentRefs[%d] names %s, which is no emergency Gateway: a route is attached to emergency Gateways only, or to none; make one of its own for the other", i, ref.Name)
 		}
 	}

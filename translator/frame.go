@@ -1,9 +1,11 @@
 package translator
 
 import (
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/internal/compare"
@@ -15,7 +17,8 @@ import (
 type frame struct {
 	policies map[string]*policy
 	classes  map[string]*class
-	gateways []*gateway                        // in the order in which they win
+	gateways []*gateway // in the order in which they win
+	sets     map[types.NamespacedName]*listenerSet
 	grants   map[string][]*gwv1.ReferenceGrant // by namespace
 	issuers  map[string][]IssuerKeys
 	// since and until bound when the frame holds: at until a key set is too old, at
@@ -53,7 +56,7 @@ func (s *state) resolveFrame() bool {
 func (s *state) frameStands() bool {
 	in, was := &s.in, &s.was
 	return s.made && !in.Now.Before(s.since) && (s.until.IsZero() || in.Now.Before(s.until)) && s.sameSurroundings() &&
-		compare.Same(was.GatewayClasses, in.GatewayClasses) && compare.Same(was.Gateways, in.Gateways) && compare.Same(was.Policies, in.Policies) &&
+		compare.Same(was.GatewayClasses, in.GatewayClasses) && compare.Same(was.Gateways, in.Gateways) && compare.Same(was.ListenerSets, in.ListenerSets) && compare.Same(was.Policies, in.Policies) &&
 		compare.Same(was.Secrets, in.Secrets) && compare.Same(was.ConfigMaps, in.ConfigMaps) && sameKeySets(was.RemoteKeys, in.RemoteKeys)
 }
 
@@ -103,7 +106,8 @@ func (f *frame) sameShape(n *frame) bool {
 }
 
 func (g *gateway) sameShape(n *gateway) bool {
-	if g.obj != n.obj || g.accepted != n.accepted || g.client.name != n.client.name || g.client.missing() != n.client.missing() {
+	if g.obj != n.obj || g.accepted != n.accepted || g.client.name != n.client.name || g.client.missing() != n.client.missing() ||
+		!slices.EqualFunc(g.sets, n.sets, func(a, b *listenerSet) bool { return a.obj == b.obj && a.refused == b.refused }) {
 		return false
 	}
 	for i, l := range g.listeners {

@@ -23,9 +23,11 @@ type gateway struct {
 	requested []string // that spec.addresses names
 	// anyAddress: spec.addresses has an entry without a value.
 	anyAddress bool
-	listeners  []*listener
-	accepted   condition
-	client     clientCertificate
+	// listeners of the Gateway, and then of its sets that are allowed.
+	listeners []*listener
+	sets      []*listenerSet
+	accepted  condition
+	client    clientCertificate
 
 	// Kept from one translation to the next.
 	scopes   map[string]*scope // by key
@@ -63,6 +65,7 @@ func (s *state) resolveGateways() {
 			cmp.Compare(a.key.Namespace, b.key.Namespace),
 			cmp.Compare(a.key.Name, b.key.Name))
 	})
+	s.resolveSets()
 	taken := map[string]*gateway{}
 	for _, g := range s.gateways {
 		s.resolveListeners(g, taken)
@@ -81,7 +84,7 @@ func (g *gateway) refuse(reason gwv1.GatewayConditionReason, message string) {
 func (s *state) build(g *gateway) {
 	if !g.accepted.ok() || g.class.policy == nil {
 		// No policy, no door: an Envoy with nothing.
-		s.out.Gateways[g.key] = &Gateway{Snapshot: g.snapshot}
+		s.out.Gateways[g.key] = &Gateway{Snapshot: g.snapshot, Ports: g.ports()}
 		return
 	}
 	b := &builder{state: s, gateway: g, Editor: snapshot.Edit(g.snapshot)}
@@ -89,8 +92,20 @@ func (s *state) build(g *gateway) {
 	b.leases()
 	b.routes()
 	g.snapshot = b.Snapshot()
-	s.out.Gateways[g.key] = &Gateway{Snapshot: g.snapshot, LastDeadline: b.last,
+	s.out.Gateways[g.key] = &Gateway{Snapshot: g.snapshot, Ports: g.ports(), LastDeadline: b.last,
 		Unrecorded: g.class.policy.obj.Spec.Audit.OnFailure == v1alpha1.AuditDegrade}
+}
+
+// ports of the listeners that are accepted, each once, sorted.
+func (g *gateway) ports() []int32 {
+	var out []int32
+	for _, l := range g.listeners {
+		if l.accepted.ok() {
+			out = append(out, int32(l.spec.Port))
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // programmed reports whether Envoy has acknowledged the current version of a

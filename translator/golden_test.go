@@ -153,6 +153,9 @@ func statusYAML(t *testing.T, out *Result) []byte {
 	if len(out.Statuses.BackendTLSPolicies) > 0 {
 		all["backendTLSPolicies"] = byName(anyMap(out.Statuses.BackendTLSPolicies))
 	}
+	if len(out.Statuses.ListenerSets) > 0 {
+		all["listenerSets"] = byName(anyMap(out.Statuses.ListenerSets))
+	}
 	return toYAML(t, all)
 }
 

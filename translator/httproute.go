@@ -35,6 +35,7 @@ type route struct {
 type parent struct {
 	ref      gwv1.ParentReference
 	gateway  *gateway
+	set      *listenerSet // nil: the Gateway itself
 	attached []attachment
 	accepted condition
 }
@@ -99,8 +100,8 @@ func (s *state) staleRoutes() map[activation.RouteKey]bool {
 func (s *state) resolveRoute(key activation.RouteKey, obj *gwv1.HTTPRoute) *route {
 	r := &route{key: key, obj: obj, role: obj.Labels[v1alpha1.RoleLabel]}
 	for _, ref := range obj.Spec.ParentRefs {
-		if g := s.parentGateway(key, ref); g != nil {
-			r.parents = append(r.parents, &parent{ref: ref, gateway: g})
+		if g, set := s.parentGateway(key, ref); g != nil {
+			r.parents = append(r.parents, &parent{ref: ref, gateway: g, set: set})
 		}
 	}
 	if len(r.parents) == 0 {
@@ -166,9 +167,14 @@ func (r *route) count(n int32) {
 	}
 }
 
-func (s *state) parentGateway(route activation.RouteKey, ref gwv1.ParentReference) *gateway {
+// parentGateway is the Gateway of ours that a parentRef means, and the ListenerSet of it
+// that it names, if it names one.
+func (s *state) parentGateway(route activation.RouteKey, ref gwv1.ParentReference) (*gateway, *listenerSet) {
+	if set := s.parentSet(route, ref); set != nil {
+		return set.gateway, set
+	}
 	if ref.Group != nil && *ref.Group != gwv1.GroupName || ref.Kind != nil && *ref.Kind != "Gateway" {
-		return nil
+		return nil, nil
 	}
 	key := types.NamespacedName{Namespace: route.Namespace, Name: string(ref.Name)}
 	if ref.Namespace != nil {
@@ -176,21 +182,39 @@ func (s *state) parentGateway(route activation.RouteKey, ref gwv1.ParentReferenc
 	}
 	for _, g := range s.gateways {
 		if g.key == key {
-			return g
+			return g, nil
 		}
 	}
-	return nil
+	return nil, nil
+}
+
+// String is the object that the parentRef names.
+func (p *parent) String() string {
+	if p.set != nil {
+		return "ListenerSet " + p.set.key.String()
+	}
+	return "Gateway " + p.gateway.key.String()
+}
+
+func (p *parent) home() string {
+	if p.set != nil {
+		return p.set.key.Namespace
+	}
+	return p.gateway.key.Namespace
 }
 
 // attach finds the listeners that take the route, with their hostnames.
 func (s *state) attach(r *route, p *parent) {
 	named, allowed, notOptedIn := false, false, s.optedIn(r.key.Namespace)
 	for _, l := range p.gateway.listeners {
+		if l.set != p.set {
+			continue // who names the Gateway does not mean its sets, nor the reverse
+		}
 		if p.ref.SectionName != nil && *p.ref.SectionName != l.spec.Name || p.ref.Port != nil && *p.ref.Port != l.spec.Port {
 			continue
 		}
 		named = true
-		if !Allows(l.spec, p.gateway.key.Namespace, r.key.Namespace, s.in.Namespaces) || len(l.supported) == 0 {
+		if !Allows(l.spec, p.home(), r.key.Namespace, s.in.Namespaces) || len(l.supported) == 0 {
 			continue
 		}
 		allowed = true
@@ -206,14 +230,16 @@ func (s *state) attach(r *route, p *parent) {
 	}
 	p.accepted = yes(string(gwv1.RouteConditionAccepted), string(gwv1.RouteReasonAccepted))
 	switch {
+	case p.set != nil && p.set.refused != "":
+		refused(gwv1.RouteReasonNoMatchingParent, fmt.Sprintf("%s is not accepted: %s", p, p.set.refused))
 	case !named:
-		refused(gwv1.RouteReasonNoMatchingParent, fmt.Sprintf("Gateway %s has no listener that fits sectionName and port", p.gateway.key))
+		refused(gwv1.RouteReasonNoMatchingParent, fmt.Sprintf("%s has no listener that fits sectionName and port", p))
 	case notOptedIn != "":
 		refused(gwv1.RouteReasonNotAllowedByListeners, notOptedIn)
 	case !allowed:
-		refused(gwv1.RouteReasonNotAllowedByListeners, fmt.Sprintf("no listener of Gateway %s allows %ss of namespace %s (allowedRoutes)", p.gateway.key, r.key.Kind, r.key.Namespace))
+		refused(gwv1.RouteReasonNotAllowedByListeners, fmt.Sprintf("no listener of %s allows %ss of namespace %s (allowedRoutes)", p, r.key.Kind, r.key.Namespace))
 	case len(p.attached) == 0:
-		refused(gwv1.RouteReasonNoMatchingListenerHostname, fmt.Sprintf("no listener of Gateway %s has a hostname that fits spec.hostnames", p.gateway.key))
+		refused(gwv1.RouteReasonNoMatchingListenerHostname, fmt.Sprintf("no listener of %s has a hostname that fits spec.hostnames", p))
 	}
 }
 
@@ -242,13 +268,15 @@ func (s *state) decisionRoute(r *route) *activation.Route {
 	}
 	policies := map[string]*policy{}
 	hosts := map[string]bool{}
+	// A parent that does not take the route has no say in whether others do.
 	var refused string
+	taken := false
 	for _, p := range r.parents {
 		if pol := p.gateway.class.policy; pol != nil {
 			policies[pol.obj.Name] = pol
 		}
-		if !p.accepted.ok() {
-			refused = fmt.Sprintf("%s is not accepted by Gateway %s: %s", r.key, p.gateway.key, p.accepted.message)
+		if taken = taken || p.accepted.ok(); !p.accepted.ok() {
+			refused = fmt.Sprintf("%s is not accepted by %s: %s", r.key, p, p.accepted.message)
 		}
 		for _, a := range p.attached {
 			for _, h := range a.hostnames {
@@ -267,7 +295,7 @@ func (s *state) decisionRoute(r *route) *activation.Route {
 		}
 		d.URLs[ru.key] = r.urls(ru)
 	}
-	if refused != "" {
+	if !taken {
 		d.Blocked = activation.Blocked{Reason: "RouteNotAccepted", Message: refused}
 	}
 	return d

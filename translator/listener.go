@@ -19,6 +19,7 @@ import (
 // listener is a Listener of a Gateway of ours.
 type listener struct {
 	gateway  *gateway
+	set      *listenerSet // that it is of; nil: of the Gateway itself
 	spec     *gwv1.Listener
 	hostname string // lower case; "" for all
 	// rank of the object that it is of: where two objects want one place, that of the
@@ -46,7 +47,10 @@ func (l *listener) serving() bool {
 // chain is the filter chain that serves the listener. Plain HTTP listeners of a
 // port share one, because nothing tells them apart before the Host header.
 func (l *listener) chain() string {
-	if l.tls() {
+	switch {
+	case l.tls() && l.set != nil: // names are those of one object
+		return fmt.Sprintf("https-%d-%s/%s", l.spec.Port, l.set.key, l.spec.Name)
+	case l.tls():
 		return fmt.Sprintf("https-%d-%s", l.spec.Port, l.spec.Name)
 	}
 	return fmt.Sprintf("http-%d", l.spec.Port)
@@ -58,9 +62,49 @@ const (
 	resolved   = string(gwv1.ListenerConditionResolvedRefs)
 )
 
-func (s *state) resolveListeners(g *gateway, taken map[string]*gateway) {
+// home is the namespace of the object that the listener is of, and kind its kind.
+func (l *listener) home() string {
+	if l.set != nil {
+		return l.set.key.Namespace
+	}
+	return l.gateway.key.Namespace
+}
+
+func (l *listener) kind() string {
+	if l.set != nil {
+		return "ListenerSet"
+	}
+	return "Gateway"
+}
+
+// generation of the object that the listener is of.
+func (l *listener) generation() int64 {
+	if l.set != nil {
+		return l.set.obj.Generation
+	}
+	return l.gateway.obj.Generation
+}
+
+// makeListeners of a Gateway, and of its sets that are allowed, in the order in which
+// they win.
+func (g *gateway) makeListeners() {
 	for i := range g.obj.Spec.Listeners {
-		l := &listener{gateway: g, spec: &g.obj.Spec.Listeners[i]}
+		g.listeners = append(g.listeners, &listener{gateway: g, spec: &g.obj.Spec.Listeners[i]})
+	}
+	for i, set := range g.sets {
+		if set.refused != "" {
+			continue
+		}
+		for _, spec := range set.entries() {
+			l := &listener{gateway: g, set: set, rank: i + 1, spec: &spec}
+			set.listeners, g.listeners = append(set.listeners, l), append(g.listeners, l)
+		}
+	}
+}
+
+func (s *state) resolveListeners(g *gateway, taken map[string]*gateway) {
+	g.makeListeners()
+	for _, l := range g.listeners {
 		if h := l.spec.Hostname; h != nil {
 			l.hostname = strings.ToLower(string(*h))
 		}
@@ -73,7 +117,6 @@ func (s *state) resolveListeners(g *gateway, taken map[string]*gateway) {
 			s.resolveCertificates(l)
 			s.resolveClients(l)
 		}
-		g.listeners = append(g.listeners, l)
 	}
 	conflicts(g.listeners)
 	if s.in.Cluster != nil {
@@ -151,12 +194,12 @@ func (s *state) certificate(l *listener, ref gwv1.SecretObjectReference) (secret
 	if ref.Group != nil && *ref.Group != "" || ref.Kind != nil && *ref.Kind != "Secret" {
 		return secret{}, invalid, fmt.Errorf("only a core Secret can be named")
 	}
-	key := types.NamespacedName{Namespace: l.gateway.key.Namespace, Name: string(ref.Name)}
+	key := types.NamespacedName{Namespace: l.home(), Name: string(ref.Name)}
 	if ref.Namespace != nil {
 		key.Namespace = string(*ref.Namespace)
 	}
-	if key.Namespace != l.gateway.key.Namespace && !s.granted(reference{
-		fromKind: "Gateway", fromNamespace: l.gateway.key.Namespace, toGroup: "", toKind: "Secret", to: key,
+	if key.Namespace != l.home() && !s.granted(reference{
+		fromKind: l.kind(), fromNamespace: l.home(), toGroup: "", toKind: "Secret", to: key,
 	}) {
 		return secret{}, gwv1.ListenerReasonRefNotPermitted, fmt.Errorf("Secret %s is in another namespace and no ReferenceGrant there permits it", key)
 	}

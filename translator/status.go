@@ -32,6 +32,10 @@ func (s *state) writeStatuses() {
 	for _, g := range s.gateways {
 		st.Gateways[g.key] = s.gatewayStatus(g)
 	}
+	st.ListenerSets = make(map[types.NamespacedName]gwv1.ListenerSetStatus, len(s.sets))
+	for key, set := range s.sets {
+		st.ListenerSets[key] = s.setStatus(set)
+	}
 	s.writeRouteStatuses()
 	s.writeTLSPolicyStatuses()
 }
@@ -92,11 +96,9 @@ func (p *policy) status(auditFailing, auditPending string) v1alpha1.EmergencyPol
 }
 
 func (s *state) gatewayStatus(g *gateway) gwv1.GatewayStatus {
-	out := gwv1.GatewayStatus{}
-	addressed := yes(string(gwv1.GatewayConditionProgrammed), string(gwv1.GatewayReasonProgrammed))
+	out := gwv1.GatewayStatus{AttachedListenerSets: s.attachedSets(g)}
 	if c := s.in.Cluster; c != nil {
 		out.Addresses = c.Addresses[g.key]
-		addressed = g.addressed(out.Addresses)
 	} else {
 		for _, a := range g.addresses {
 			out.Addresses = append(out.Addresses, gwv1.GatewayStatusAddress{Type: ptr(gwv1.IPAddressType), Value: a})
@@ -104,6 +106,9 @@ func (s *state) gatewayStatus(g *gateway) gwv1.GatewayStatus {
 	}
 	var pending, invalid string // the first of each
 	for _, l := range g.listeners {
+		if l.set != nil {
+			continue // its set tells
+		}
 		ls, why := s.listenerStatus(l)
 		out.Listeners = append(out.Listeners, ls)
 		switch {
@@ -122,13 +127,13 @@ func (s *state) gatewayStatus(g *gateway) gwv1.GatewayStatus {
 		return no(string(gwv1.GatewayConditionProgrammed), string(reason), message)
 	}
 	// What is said of a listener that is not served is said there: the others are.
-	programmed := addressed
+	programmed := s.reachable(g)
 	switch {
 	case !g.accepted.ok():
 		programmed = not(gwv1.GatewayReasonInvalid, g.accepted.message)
 	case !slices.ContainsFunc(g.listeners, (*listener).serving):
 		programmed = not(gwv1.GatewayReasonInvalid, invalid)
-	case !addressed.ok():
+	case !programmed.ok():
 	case pending != "":
 		programmed = not(unprogrammed(pending), pending)
 	}
@@ -145,7 +150,12 @@ func (s *state) gatewayStatus(g *gateway) gwv1.GatewayStatus {
 func (g *gateway) acceptance() condition {
 	all := g.accepted
 	var good, bad []string
+	others := false // those of its sets
 	for _, l := range g.listeners {
+		if l.set != nil {
+			others = others || l.accepted.ok() && !l.conflicted.ok()
+			continue
+		}
 		if l.accepted.ok() && !l.conflicted.ok() {
 			good = append(good, string(l.spec.Name))
 		} else {
@@ -155,7 +165,7 @@ func (g *gateway) acceptance() condition {
 	if !all.ok() || len(bad) == 0 {
 		return all
 	}
-	if all.reason = string(gwv1.GatewayReasonListenersNotValid); len(good) == 0 {
+	if all.reason = string(gwv1.GatewayReasonListenersNotValid); len(good) == 0 && !others {
 		return no(all.kind, all.reason, fmt.Sprintf("no listener is accepted: their own conditions say why (%s)", strings.Join(bad, ", ")))
 	}
 	all.message = fmt.Sprintf("not accepted, as their own conditions say: %s; accepted: %s", strings.Join(bad, ", "), strings.Join(good, ", "))
@@ -186,7 +196,7 @@ func (s *state) listenerStatus(l *listener) (gwv1.ListenerStatus, string) {
 		Name:           l.spec.Name,
 		SupportedKinds: l.supported,
 		AttachedRoutes: l.attached,
-		Conditions:     conditionsAt(l.gateway.obj.Generation, l.accepted, l.conflicted, l.resolved, programmed),
+		Conditions:     conditionsAt(l.generation(), l.accepted, l.conflicted, l.resolved, programmed),
 	}, complaint
 }
 
@@ -211,10 +221,14 @@ func (s *state) listens(l *listener) (bool, string) {
 func routeStatus(r *route) gwv1.RouteStatus {
 	out := gwv1.RouteStatus{}
 	for _, p := range r.parents {
+		live := r.live
+		if !p.accepted.ok() && live.ok() { // at another parent
+			live = no(live.kind, "RouteNotAccepted", p.accepted.message)
+		}
 		out.Parents = append(out.Parents, gwv1.RouteParentStatus{
 			ParentRef:      p.ref,
 			ControllerName: v1alpha1.ControllerName,
-			Conditions:     conditionsAt(r.obj.Generation, p.accepted, r.resolved, r.live),
+			Conditions:     conditionsAt(r.obj.Generation, p.accepted, r.resolved, live),
 		})
 	}
 	return out

@@ -60,6 +60,8 @@ type Input struct {
 // Gateway is what one Gateway's Envoy should have.
 type Gateway struct {
 	Snapshot *snapshot.Snapshot
+	// Ports of the listeners that are accepted, also those of its ListenerSets, sorted.
+	Ports []int32
 	// LastDeadline is until when it can serve anything. Zero: nothing is open.
 	LastDeadline time.Time
 	// Unrecorded: its policy lets it serve while the audit log cannot be kept.
@@ -70,6 +72,7 @@ type Gateway struct {
 type Statuses struct {
 	GatewayClasses map[string]gwv1.GatewayClassStatus
 	Gateways       map[types.NamespacedName]gwv1.GatewayStatus
+	ListenerSets   map[types.NamespacedName]gwv1.ListenerSetStatus
 	Routes         map[activation.RouteKey]gwv1.RouteStatus
 	// BackendTLSPolicies are those that a route of ours has to do with.
 	BackendTLSPolicies map[types.NamespacedName]gwv1.PolicyStatus

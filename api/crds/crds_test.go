@@ -36,6 +36,7 @@ func TestFSHoldsTheCRDOfEveryKindThatIsRead(t *testing.T) {
 		"gateway.networking.k8s.io_gatewayclasses.yaml",
 		"gateway.networking.k8s.io_gateways.yaml",
 		"gateway.networking.k8s.io_httproutes.yaml",
+		"gateway.networking.k8s.io_listenersets.yaml",
 		"gateway.networking.k8s.io_referencegrants.yaml",
 	}
 	if got := files(t); strings.Join(got, " ") != strings.Join(want, " ") {

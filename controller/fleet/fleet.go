@@ -57,7 +57,8 @@ type Input struct {
 	// Controller is the DNS name of the controller's Service, which is in its
 	// certificate. Its port is ports.Controller.
 	Controller string
-	// Ports of the Gateway's listeners that are served, in any order.
+	// Ports of the listeners of the Gateway and its ListenerSets that are served, in
+	// any order.
 	Ports []int32
 	// ConfigHash is of what pods must be replaced for and does not show otherwise. It
 	// may be empty.

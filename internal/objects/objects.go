@@ -16,6 +16,7 @@ type Objects struct {
 	Namespaces         map[string]*corev1.Namespace
 	GatewayClasses     map[string]*gwv1.GatewayClass
 	Gateways           map[types.NamespacedName]*gwv1.Gateway
+	ListenerSets       map[types.NamespacedName]*gwv1.ListenerSet
 	HTTPRoutes         map[types.NamespacedName]*gwv1.HTTPRoute
 	BackendTLSPolicies map[types.NamespacedName]*gwv1.BackendTLSPolicy
 	ReferenceGrants    map[types.NamespacedName]*gwv1.ReferenceGrant

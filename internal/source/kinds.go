@@ -89,6 +89,12 @@ var kinds = []*kind{
 		shelf: namespaced(func(s *Set) *map[types.NamespacedName]*gwv1.Gateway { return &s.Gateways }),
 	},
 	{
+		group: gwv1.GroupName, name: "ListenerSet", versions: []string{"v1"}, namespaced: true,
+		crd:    "gateway.networking.k8s.io_listenersets.yaml",
+		newObj: func() object { return &gwv1.ListenerSet{} }, newName: apivalidation.NameIsDNSSubdomain,
+		shelf: namespaced(func(s *Set) *map[types.NamespacedName]*gwv1.ListenerSet { return &s.ListenerSets }),
+	},
+	{
 		group: gwv1.GroupName, name: "HTTPRoute", versions: []string{"v1", "v1beta1"}, namespaced: true,
 		crd:    "gateway.networking.k8s.io_httproutes.yaml",
 		newObj: func() object { return &gwv1.HTTPRoute{} }, newName: apivalidation.NameIsDNSSubdomain,
