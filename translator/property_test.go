@@ -71,6 +71,9 @@ func genRoute(t *rapid.T, name string) *gwv1.HTTPRoute {
 		r.Labels[v1alpha1.RoleLabel] = role
 	}
 	r.Spec.ParentRefs = []gwv1.ParentReference{{Name: gwv1.ObjectName(mostly(t, "parent", "door", "window"))}}
+	if set := mostly(t, "set", "", "set0", "set1"); set != "" {
+		r.Spec.ParentRefs = append(r.Spec.ParentRefs, gwv1.ParentReference{Kind: ptr(gwv1.Kind("ListenerSet")), Name: gwv1.ObjectName(set)})
+	}
 	for range mostly(t, "hostnames", 1, 0, 2) {
 		r.Spec.Hostnames = append(r.Spec.Hostnames, gwv1.Hostname(anyOf(t, "hostname", "a.example.com", "b.example.com", "*.example.com", "A.Example.com", "other.org")))
 	}

@@ -86,6 +86,7 @@ func TestATranslatorThatRemembersSaysWhatOneThatDoesNotWould(t *testing.T) {
 func copied(o Objects) Objects {
 	o.Namespaces, o.GatewayClasses, o.Gateways, o.HTTPRoutes = maps.Clone(o.Namespaces), maps.Clone(o.GatewayClasses), maps.Clone(o.Gateways), maps.Clone(o.HTTPRoutes)
 	o.ReferenceGrants, o.Services, o.EndpointSlices = maps.Clone(o.ReferenceGrants), maps.Clone(o.Services), maps.Clone(o.EndpointSlices)
+	o.ListenerSets = maps.Clone(o.ListenerSets)
 	o.Secrets, o.ConfigMaps, o.Policies, o.Activations = maps.Clone(o.Secrets), maps.Clone(o.ConfigMaps), maps.Clone(o.Policies), maps.Clone(o.Activations)
 	o.BackendTLSPolicies = maps.Clone(o.BackendTLSPolicies)
 	return o
@@ -98,6 +99,32 @@ var keySet = func() *jwks.Set {
 	}
 	return s
 }()
+
+// genSets changes the ListenerSets, and whether their Gateway lets them in.
+func genSets(t *rapid.T, in *Input) {
+	g := in.Gateways[key("door")].DeepCopy()
+	from := mostly(t, "allowed listeners", gwv1.NamespacesFromSame, gwv1.NamespacesFromAll, gwv1.NamespacesFromNone)
+	g.Spec.AllowedListeners = &gwv1.AllowedListeners{Namespaces: &gwv1.ListenerNamespaces{From: &from}}
+	in.Gateways[key("door")] = g
+	sets := map[types.NamespacedName]*gwv1.ListenerSet{}
+	for _, name := range []string{"set0", "set1"}[:rapid.IntRange(0, 2).Draw(t, "sets")] {
+		set := &gwv1.ListenerSet{ObjectMeta: metav1.ObjectMeta{Namespace: mostly(t, "namespace", "pay", "elsewhere"), Name: name, CreationTimestamp: metav1.NewTime(anyOf(t, "age", epoch, epoch.Add(-time.Hour)))}}
+		set.Spec.ParentRef.Name = gwv1.ObjectName(mostly(t, "parent", "door", "window"))
+		if set.Namespace != "pay" {
+			set.Spec.ParentRef.Namespace = ptr(gwv1.Namespace("pay"))
+		}
+		for i := range rapid.IntRange(1, 2).Draw(t, "listeners") {
+			l := gwv1.ListenerEntry{Name: gwv1.SectionName(fmt.Sprintf("l%d", i)), Port: anyOf[gwv1.PortNumber](t, "port", 80, 82, 443), Protocol: gwv1.HTTPProtocolType}
+			l.Hostname = anyOf(t, "listener hostname", nil, ptr(gwv1.Hostname("a.example.com")), ptr(gwv1.Hostname("b.example.com")))
+			if l.Port == 443 {
+				l.Protocol, l.TLS = gwv1.HTTPSProtocolType, &gwv1.ListenerTLSConfig{CertificateRefs: []gwv1.SecretObjectReference{{Name: "cert"}}}
+			}
+			set.Spec.Listeners = append(set.Spec.Listeners, l)
+		}
+		sets[types.NamespacedName{Namespace: set.Namespace, Name: set.Name}] = set
+	}
+	in.ListenerSets = sets
+}
 
 // surround changes what stands around the routes.
 func surround(t *rapid.T, in *Input) {
@@ -161,6 +188,9 @@ func surround(t *rapid.T, in *Input) {
 			}
 			in.Gateways[key("window")] = g
 		}
+	}
+	if happens("listener set") {
+		genSets(t, in)
 	}
 	if happens("certificate") {
 		in.Secrets = map[types.NamespacedName]*corev1.Secret{}
@@ -270,7 +300,7 @@ func difference(got, want *Result) string {
 	}
 	for k, w := range want.Gateways {
 		g := got.Gateways[k]
-		if g == nil || !g.LastDeadline.Equal(w.LastDeadline) || g.Unrecorded != w.Unrecorded {
+		if g == nil || !g.LastDeadline.Equal(w.LastDeadline) || g.Unrecorded != w.Unrecorded || !slices.Equal(g.Ports, w.Ports) {
 			return fmt.Sprintf("Gateway %s: %+v, want %+v", k, g, w)
 		}
 		if d := resourceDifference(g.Snapshot, w.Snapshot); d != "" {
@@ -283,6 +313,7 @@ func difference(got, want *Result) string {
 	}{
 		{"status of classes", got.Statuses.GatewayClasses, want.Statuses.GatewayClasses},
 		{"status of Gateways", got.Statuses.Gateways, want.Statuses.Gateways},
+		{"status of ListenerSets", got.Statuses.ListenerSets, want.Statuses.ListenerSets},
 		{"status of routes", got.Statuses.Routes, want.Statuses.Routes},
 		{"status of TLS policies", got.Statuses.BackendTLSPolicies, want.Statuses.BackendTLSPolicies},
 		{"status of policies", got.Statuses.Policies, want.Statuses.Policies},

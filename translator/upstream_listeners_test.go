@@ -5,8 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 )
 
 // gatewayYAML makes a Gateway of listeners in flow style.
