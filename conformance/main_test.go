@@ -63,7 +63,7 @@ type listener struct {
 }
 
 func listen(r *record) (*listener, error) {
-	var log io.Writer = io.Discard
+	log := io.Discard
 	if *logFile != "" {
 		file, err := os.Create(*logFile)
 		if err != nil {

@@ -165,9 +165,10 @@ func (b *builder) agent() corev1.Container {
 	}
 }
 
+// envoy names no port of a listener: pods need not be told, and a listener on another port would end them all.
 func (b *builder) envoy() corev1.Container {
 	e := b.config.Envoy
-	out := corev1.Container{
+	return corev1.Container{
 		Name: "envoy", Image: e.Image, ImagePullPolicy: e.PullPolicy,
 		Command: []string{binDir + "/breakglass", "envoy"},
 		Args: append(b.shared(), "--envoy", "/usr/local/bin/envoy", "--concurrency", fmt.Sprint(e.Concurrency),
@@ -178,10 +179,6 @@ func (b *builder) envoy() corev1.Container {
 		SecurityContext: hardened(),
 		VolumeMounts:    []corev1.VolumeMount{mount(volumeBin, binDir, true), mount(volumeRun, runMount, false), mount(volumeAudit, auditDir, false)},
 	}
-	for _, port := range b.ports {
-		out.Ports = append(out.Ports, corev1.ContainerPort{Name: portName(port), ContainerPort: ports.ContainerPort(port), Protocol: corev1.ProtocolTCP})
-	}
-	return out
 }
 
 // heapMiB is how much memory Envoy may take before it refuses requests: four

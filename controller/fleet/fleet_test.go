@@ -106,6 +106,18 @@ func find[T Object](t *testing.T, in Input) T {
 	panic("unreachable")
 }
 
+func TestAListenerOnAnotherPortEndsNoPod(t *testing.T) {
+	in := read(t, "default")
+	before, open := find[*appsv1.Deployment](t, in), find[*corev1.Service](t, in).Spec.Ports
+	in.Ports = append(in.Ports, 8081)
+	if ports := find[*corev1.Service](t, in).Spec.Ports; len(ports) != len(open)+1 {
+		t.Fatalf("the Service has the ports %v", ports)
+	}
+	if after := find[*appsv1.Deployment](t, in); !reflect.DeepEqual(before, after) {
+		t.Errorf("a new Deployment, and so new pods:\n%v\n%v", before, after)
+	}
+}
+
 func TestNamesAreValidAndNoTwoGatewaysShareOne(t *testing.T) {
 	long := strings.Repeat("a", 63)
 	seen := map[string]types.NamespacedName{}
