@@ -14,7 +14,7 @@ import (
 
 var (
 	locked  = flag.Bool("locked", false, "no tokens and no Activations: every test that sends traffic has to fail")
-	logFile = flag.String("log", "", "`file` for what the suite tells; what became of each test is told here")
+	logFile = flag.String("log", "", "`file` for what the suite tells; only what became of each test is told here then")
 	summary = flag.String("summary", "", "`file` to write a table of the tests to")
 	facts   = flag.String("facts", "", "`file` to write what is known of each test to")
 	against = flag.String("against", "", "with -locked: the `file` that a run with tokens wrote to -facts: what sent traffic there must fail here")
@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	output.end()
+	for _, line := range happening.failures() {
+		fmt.Println(line)
+	}
 	if err := happening.write(time.Since(began)); err != nil {
 		fmt.Fprintln(os.Stderr, "conformance:", err)
 		code = max(code, 1)
@@ -56,7 +59,7 @@ func verdict() int {
 	return 0
 }
 
-// listener reads what the tests print: how long each took is told there alone.
+// listener reads what the tests print: when each begins is told there alone.
 type listener struct {
 	stdout, w *os.File
 	done      chan struct{}
@@ -83,7 +86,8 @@ func listen(r *record) (*listener, error) {
 		for {
 			line, err := lines.ReadString('\n')
 			fmt.Fprint(log, line)
-			if result := r.told(line); result || *logFile == "" || !strings.HasPrefix(line, " ") && !strings.HasPrefix(line, "=== ") {
+			r.told(line, time.Now())
+			if *logFile == "" {
 				fmt.Fprint(l.stdout, line)
 			}
 			if err != nil {
@@ -100,20 +104,17 @@ func (l *listener) end() {
 	<-l.done
 }
 
-var resultLine = regexp.MustCompile(`^    --- (?:PASS|FAIL|SKIP): TestConformance/(\S+) \(([0-9.]+)s\)`)
+// A test of the suite begins to run, at once or after it had to wait for those that run alone.
+var begins = regexp.MustCompile(`^=== (?:RUN|CONT) +TestConformance/([^/\s]+)$`)
 
-// told takes the time of a test from a line, and tells whether it is one with a result.
-func (r *record) told(line string) bool {
-	found := resultLine.FindStringSubmatch(line)
+// told takes from a line when a test began. A test is told to have taken the time of its own, without that of the cases in
+// it that run side by side: so the line with its result is of no use.
+func (r *record) told(line string, at time.Time) {
+	found := begins.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
 	if found == nil {
-		return false
-	}
-	took, err := time.ParseDuration(found[2] + "s")
-	if err != nil {
-		return true
+		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.of("TestConformance/" + found[1]).Seconds = took.Seconds()
-	return true
+	r.of("TestConformance/" + found[1]).began = at
 }

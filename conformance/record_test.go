@@ -38,6 +38,8 @@ type happened struct {
 	Sent map[string]int `json:"sent,omitempty"`
 	// Refused counts answers 401 and UNAUTHENTICATED.
 	Refused int `json:"refused,omitempty"`
+
+	began time.Time
 }
 
 // of returns what is known of the test with this full name, such as TestConformance/HTTPRouteCORS/0_request. The caller
@@ -75,6 +77,14 @@ func (r *record) result(t *testing.T, test suite.ConformanceTest, _ *suite.Confo
 	for _, f := range test.Features {
 		h.Features = append(h.Features, string(f))
 	}
+	if !h.began.IsZero() {
+		h.Seconds = time.Since(h.began).Round(10 * time.Millisecond).Seconds()
+	}
+	defer func() {
+		if *logFile != "" && h.Result != skipped {
+			fmt.Fprintf(os.Stderr, "%6.1f s  %s  %s\n", h.Seconds, h.Result, h.Name)
+		}
+	}()
 	switch {
 	case t.Failed():
 		h.Result = failed
@@ -135,6 +145,16 @@ func (r *record) locks(other string) (open []string, closed int, err error) {
 		err = errors.New("no test sent traffic")
 	}
 	return open, closed, err
+}
+
+// failures are the tests that failed, for who does not read the log.
+func (r *record) failures() (lines []string) {
+	for _, h := range r.ran() {
+		if h.Result == failed {
+			lines = append(lines, "failed: "+h.Name)
+		}
+	}
+	return lines
 }
 
 // write writes the files of a run.
