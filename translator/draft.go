@@ -34,8 +34,8 @@ func (d *hostDraft) make() *snapshot.Resource {
 	var vhosts []lock.VirtualHost
 	for _, h := range d.scope.names {
 		domain := h
-		if d.scope.name != "*" {
-			domain = "*" // the scope has found the host already
+		if at.host = ""; d.scope.name != "*" {
+			domain, at.host = "*", h // the scope has found the host already
 		}
 		vh := lock.VirtualHost{Name: h, Domains: []string{domain}}
 		unplaced := false
@@ -70,7 +70,7 @@ func (d *hostDraft) make() *snapshot.Resource {
 func (d *hostDraft) origin() origin {
 	for _, l := range d.gateway.listeners {
 		if l.chain() == d.scope.chain {
-			return origin{l.tls(), l.spec.Port}
+			return origin{tls: l.tls(), port: l.spec.Port}
 		}
 	}
 	return origin{}

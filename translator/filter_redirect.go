@@ -12,6 +12,7 @@ import (
 type origin struct {
 	tls  bool
 	port int32
+	host string // "" if it is one of many
 }
 
 // redirectAction answers with a redirect. It too is behind the locks.
@@ -24,7 +25,15 @@ func (f filters) redirectAction(m match, at origin) *routev3.RedirectAction {
 	if spec.Hostname != nil {
 		a.HostRedirect = string(*spec.Hostname)
 	}
-	a.PortRedirect = redirectPort(spec, at)
+	// Envoy would keep a port that the request has in its host.
+	switch port, implied := redirectPort(spec, at); {
+	case !implied:
+		a.PortRedirect = port
+	case a.HostRedirect == "" && at.host != "":
+		a.HostRedirect = at.host
+	case a.HostRedirect == "":
+		a.PortRedirect = port
+	}
 	if p := spec.Path; p != nil {
 		switch {
 		case p.Type == gwv1.FullPathHTTPPathModifier && p.ReplaceFullPath != nil:
@@ -41,28 +50,24 @@ func (f filters) redirectAction(m match, at origin) *routev3.RedirectAction {
 }
 
 // redirectPort is the port in the Location: the one that is named, else that of
-// the scheme that is named, else the listener's own. 0 is none: the port that
-// the scheme has anyway. Envoy knows no port itself, it strips that of the host.
-func redirectPort(spec *gwv1.HTTPRequestRedirectFilter, at origin) uint32 {
+// the scheme that is named, else the listener's own; and whether the scheme implies it.
+func redirectPort(spec *gwv1.HTTPRequestRedirectFilter, at origin) (port uint32, implied bool) {
 	tls := at.tls
 	if spec.Scheme != nil {
 		tls = strings.EqualFold(*spec.Scheme, "https")
 	}
-	standard := int32(80)
+	standard := uint32(80)
 	if tls {
 		standard = 443
 	}
-	port := at.port
+	port = uint32(at.port)
 	switch {
 	case spec.Port != nil:
-		port = int32(*spec.Port)
+		port = uint32(*spec.Port)
 	case spec.Scheme != nil:
 		port = standard
 	}
-	if port == standard {
-		return 0
-	}
-	return uint32(port)
+	return port, port == standard
 }
 
 func redirectCode(code *int) routev3.RedirectAction_RedirectResponseCode {

@@ -12,30 +12,37 @@ import (
 )
 
 // Gateway API, HTTPRequestRedirectFilter.port: the port that is named, else that
-// of the scheme, else the listener's; and never one that the scheme implies.
+// of the scheme, else the listener's. One that the scheme implies is said only where the
+// host cannot be: the request may have a port in its own.
 func TestARedirectStaysOnThePortOfItsListener(t *testing.T) {
+	const host, wild = "a.test", ""
 	for _, c := range []struct {
 		name   string
 		spec   gwv1.HTTPRequestRedirectFilter
 		at     origin
-		expect uint32
+		port   uint32
+		toHost string
 	}{
-		{"the listener's port", gwv1.HTTPRequestRedirectFilter{}, origin{port: 18080}, 18080},
-		{"the listener's port, with TLS", gwv1.HTTPRequestRedirectFilter{}, origin{tls: true, port: 8443}, 8443},
-		{"a standard listener", gwv1.HTTPRequestRedirectFilter{}, origin{port: 80}, 0},
-		{"a standard listener, with TLS", gwv1.HTTPRequestRedirectFilter{}, origin{tls: true, port: 443}, 0},
-		{"plain HTTP on the port of TLS", gwv1.HTTPRequestRedirectFilter{}, origin{port: 443}, 443},
-		{"another host", gwv1.HTTPRequestRedirectFilter{Hostname: ptr(gwv1.PreciseHostname("else.test"))}, origin{port: 18080}, 18080},
-		{"to https", gwv1.HTTPRequestRedirectFilter{Scheme: ptr("https")}, origin{port: 18080}, 0},
-		{"to http", gwv1.HTTPRequestRedirectFilter{Scheme: ptr("http")}, origin{tls: true, port: 8443}, 0},
-		{"a port", gwv1.HTTPRequestRedirectFilter{Port: ptr(gwv1.PortNumber(8083))}, origin{port: 18080}, 8083},
-		{"a port that goes without saying", gwv1.HTTPRequestRedirectFilter{Port: ptr(gwv1.PortNumber(80))}, origin{port: 18080}, 0},
-		{"https on a port", gwv1.HTTPRequestRedirectFilter{Scheme: ptr("https"), Port: ptr(gwv1.PortNumber(8443))}, origin{port: 80}, 8443},
-		{"https on its port", gwv1.HTTPRequestRedirectFilter{Scheme: ptr("https"), Port: ptr(gwv1.PortNumber(443))}, origin{port: 80}, 0},
-		{"https on the port of http", gwv1.HTTPRequestRedirectFilter{Scheme: ptr("https"), Port: ptr(gwv1.PortNumber(80))}, origin{port: 80}, 80},
+		{"the listener's port", gwv1.HTTPRequestRedirectFilter{}, origin{port: 18080, host: host}, 18080, ""},
+		{"the listener's port, with TLS", gwv1.HTTPRequestRedirectFilter{}, origin{tls: true, port: 8443, host: wild}, 8443, ""},
+		{"a standard listener", gwv1.HTTPRequestRedirectFilter{}, origin{port: 80, host: host}, 0, host},
+		{"a standard listener, with TLS", gwv1.HTTPRequestRedirectFilter{}, origin{tls: true, port: 443, host: host}, 0, host},
+		{"a standard listener, one host of many", gwv1.HTTPRequestRedirectFilter{}, origin{port: 80, host: wild}, 80, ""},
+		{"plain HTTP on the port of TLS", gwv1.HTTPRequestRedirectFilter{}, origin{port: 443, host: host}, 443, ""},
+		{"another host", gwv1.HTTPRequestRedirectFilter{Hostname: ptr(gwv1.PreciseHostname("else.test"))}, origin{port: 18080, host: host}, 18080, "else.test"},
+		{"another host, on a standard listener", gwv1.HTTPRequestRedirectFilter{Hostname: ptr(gwv1.PreciseHostname("else.test"))}, origin{port: 80, host: wild}, 0, "else.test"},
+		{"to https", gwv1.HTTPRequestRedirectFilter{Scheme: ptr("https")}, origin{port: 18080, host: host}, 0, host},
+		{"to https, one host of many", gwv1.HTTPRequestRedirectFilter{Scheme: ptr("https")}, origin{port: 18080, host: wild}, 443, ""},
+		{"to http", gwv1.HTTPRequestRedirectFilter{Scheme: ptr("http")}, origin{tls: true, port: 8443, host: host}, 0, host},
+		{"a port", gwv1.HTTPRequestRedirectFilter{Port: ptr(gwv1.PortNumber(8083))}, origin{port: 18080, host: host}, 8083, ""},
+		{"a port that goes without saying", gwv1.HTTPRequestRedirectFilter{Port: ptr(gwv1.PortNumber(80))}, origin{port: 18080, host: host}, 0, host},
+		{"https on a port", gwv1.HTTPRequestRedirectFilter{Scheme: ptr("https"), Port: ptr(gwv1.PortNumber(8443))}, origin{port: 80, host: host}, 8443, ""},
+		{"https on its port", gwv1.HTTPRequestRedirectFilter{Scheme: ptr("https"), Port: ptr(gwv1.PortNumber(443))}, origin{port: 80, host: host}, 0, host},
+		{"https on the port of http", gwv1.HTTPRequestRedirectFilter{Scheme: ptr("https"), Port: ptr(gwv1.PortNumber(80))}, origin{port: 80, host: host}, 80, ""},
 	} {
-		if got := (filters{redirect: &c.spec}).redirectAction(match{}, c.at).GetPortRedirect(); got != c.expect {
-			t.Errorf("%s: port %d, want %d", c.name, got, c.expect)
+		got := (filters{redirect: &c.spec}).redirectAction(match{}, c.at)
+		if got.GetPortRedirect() != c.port || got.GetHostRedirect() != c.toHost {
+			t.Errorf("%s: port %d of %q, want %d of %q", c.name, got.GetPortRedirect(), got.GetHostRedirect(), c.port, c.toHost)
 		}
 	}
 }

@@ -248,8 +248,8 @@ func judgeLocation(r *routev3.Route, host string, c asked.Case) string {
 	if a.GetPathRedirect() != "" {
 		got.Path = a.GetPathRedirect()
 	}
-	if a.GetPortRedirect() != 0 {
-		got.Port = strconv.Itoa(int(a.GetPortRedirect()))
+	if p := a.GetPortRedirect(); p != 0 && (want.Port != "" || p != map[string]uint32{"http": 80, "https": 443}[got.Scheme]) {
+		got.Port = strconv.Itoa(int(p))
 	}
 	if want.Scheme != "" && want.Scheme != got.Scheme || want.Host != "" && want.Host != got.Host || want.Path != "" && want.Path != got.Path || want.Port != got.Port {
 		return fmt.Sprintf("it leads to %+v, want %+v", got, want)

@@ -59,6 +59,14 @@ var _ = Describe("A filter", func() {
 			r := c.Get(host, "/api/x?q=1", shared.Token())
 			Expect(r).To(haveStatus(302))
 			Expect(r.Header.Get("Location")).To(Equal(location))
+			Expect(c.Get(host+":7", "/api/x?q=1", shared.Token()).Header.Get("Location")).To(Equal(location), "with a port in the host")
+		}
+	})
+
+	It("that redirects to https goes to its port, whatever port the request has in its host", func() {
+		host := filtered("{type: RequestRedirect, requestRedirect: {scheme: https}}")
+		for _, port := range []string{"", ":80", ":7"} {
+			Expect(shared.H1().Get(host+port, "/api/x", shared.Token()).Header.Get("Location")).To(Equal("https://"+host+"/api/x"), port)
 		}
 	})
 

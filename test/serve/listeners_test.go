@@ -97,4 +97,39 @@ var _ = Describe("Listeners that share a port", func() {
 		Expect(misdirected.Body).To(HavePrefix("421 misdirected request, request "))
 		Eventually(func() string { return loggedAs(misdirected.Header.Get("X-Request-Id")).Denied }).Should(Equal("misdirected"))
 	})
+
+	It("take a port in the host for none of their business, and leave it to the backend", func() {
+		g, port := shared.Unique(), testbed.FreePort()
+		exact, wild := "a."+g+".example.test", "*."+g+".example.test"
+		own(g, testbed.Gateway(g, "emergency", testbed.Listener("all", port, ""), testbed.Listener("wild", port, wild), testbed.Listener("exact", port, exact)),
+			openOn(g, "all", exact, "b."+g+".example.test", "other.invalid"), openOn(g, "wild", exact, "b."+g+".example.test"), openOn(g, "exact", exact))
+		for _, l := range []string{"all", "wild", "exact"} {
+			shared.AwaitPhase(g+"-"+l, "Live")
+		}
+		for name, c := range map[string]*testbed.Client{"h1": shared.H1On(port), "h2c": shared.H2COn(port)} {
+			get := func(host, listener string) testbed.Reply { return c.Get(host, "/api/"+listener+"/"+g, shared.Token()) }
+			for host, listener := range map[string]string{exact: "exact", "b." + g + ".example.test": "wild", "other.invalid": "all"} {
+				for _, p := range []string{":80", ":1234", ":65535", ":0"} {
+					r := get(host+p, listener)
+					Expect(r).To(haveStatus(200), "%s, %s%s", name, host, p)
+					Expect(r.Body).To(ContainSubstring(`"host":"` + host + p + `"`))
+					for _, other := range []string{"exact", "wild", "all"} {
+						if other != listener {
+							Expect(get(host+p, other)).To(haveStatus(404), "%s, %s%s on %s", name, host, p, other)
+						}
+					}
+				}
+				for _, p := range []string{":", ":x", ":-1", ":65536", ":000080", ":80:80", ":80x"} {
+					for _, l := range []string{"exact", "wild", "all"} {
+						Expect(get(host+p, l)).To(haveStatus(0, 400), "%s, %s%s on %s", name, host, p, l)
+					}
+				}
+			}
+			Expect(get("[::1]:80", "all")).To(haveStatus(404))
+			Expect(get("[::1]", "all")).To(haveStatus(404))
+			Expect(get(strings.ToUpper(exact)+":80", "exact")).To(haveStatus(200))
+			Expect(get(strings.ToUpper(exact)+".:80", "exact")).To(haveStatus(200))
+			Expect(get(strings.ToUpper(exact)+".:80", "all")).To(haveStatus(404))
+		}
+	})
 })

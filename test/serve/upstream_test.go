@@ -275,7 +275,7 @@ func judgeSeen(k upstream.Case, r testbed.Reply) string {
 		return fmt.Sprintf("it reached %s/%s, want %s/%s", seen.Namespace, seen.Pod, k.Namespace, k.Backend)
 	case want.Path != seen.Path || want.Method != seen.Method:
 		return fmt.Sprintf("%s %s arrived, want %s %s", seen.Method, seen.Path, want.Method, want.Path)
-	case want.Host != "" && strings.Split(want.Host, ":")[0] != seen.Host:
+	case want.Host != "" && want.Host != seen.Host:
 		return fmt.Sprintf("host %s arrived, want %s", seen.Host, want.Host)
 	case seen.Headers.Get("Authorization") != "":
 		return "the token arrived"
@@ -303,8 +303,8 @@ func (c *cluster) judgeRedirect(k upstream.Case, r testbed.Reply) string {
 	}
 	want := *k.RedirectRequest
 	port := want.Port
-	if port == "" && to.Scheme == "http" && to.Port() == fmt.Sprint(c.ports[int64(k.Port)]) {
-		port = to.Port() // the listener's, which is not 80 here
+	if standard := map[string]string{"http": fmt.Sprint(c.ports[int64(k.Port)]), "https": "443"}[to.Scheme]; port == "" && to.Port() == standard {
+		port = to.Port() // of HTTP the listener's, which is not 80 here
 	}
 	switch {
 	case want.Scheme != "" && want.Scheme != to.Scheme, want.Host != "" && want.Host != to.Hostname(), want.Path != "" && want.Path != to.Path, port != to.Port():

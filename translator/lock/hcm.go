@@ -27,7 +27,7 @@ const scopeHeader = "x-breakglass-scope"
 const nowHeader = "x-breakglass-now"
 
 // ScopeKey is the key of a host's routes within a filter chain; host "*" is
-// where hosts without a scope of their own go.
+// where hosts without a scope of their own go. Neither may have a colon.
 func ScopeKey(chain, host string) string { return chain + "|" + host }
 
 // HCM is the HttpConnectionManager of one filter chain. Two of one Gateway
@@ -68,7 +68,6 @@ func HCM(chain string, tls bool) *hcmv3.HttpConnectionManager {
 		NormalizePath:                wrapperspb.Bool(true),
 		MergeSlashes:                 true,
 		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_REJECT_REQUEST,
-		StripPortMode:                &hcmv3.HttpConnectionManager_StripAnyHostPort{StripAnyHostPort: true},
 		StripTrailingHostDot:         true,
 
 		MaxRequestHeadersKb:       wrapperspb.UInt32(maxHeadersKiB),
@@ -89,8 +88,10 @@ func scopedRoutes() *hcmv3.HttpConnectionManager_ScopedRoutes {
 		ScopeKeyBuilder: &hcmv3.ScopedRoutes_ScopeKeyBuilder{Fragments: []*hcmv3.ScopedRoutes_ScopeKeyBuilder_FragmentBuilder{{
 			Type: &hcmv3.ScopedRoutes_ScopeKeyBuilder_FragmentBuilder_HeaderValueExtractor_{
 				HeaderValueExtractor: &hcmv3.ScopedRoutes_ScopeKeyBuilder_FragmentBuilder_HeaderValueExtractor{
-					Name:        scopeHeader,
-					ExtractType: &hcmv3.ScopedRoutes_ScopeKeyBuilder_FragmentBuilder_HeaderValueExtractor_Index{Index: 0},
+					Name: scopeHeader,
+					// A port of the host is no part of it, and goes to the backend.
+					ElementSeparator: ":",
+					ExtractType:      &hcmv3.ScopedRoutes_ScopeKeyBuilder_FragmentBuilder_HeaderValueExtractor_Index{Index: 0},
 				},
 			},
 		}}},
@@ -153,7 +154,9 @@ func lua(code string) *luav3.Lua {
 // a separator, another escape or a dot segment; with an escaped control byte, at
 // which some end it; with the beginning of an overlong UTF-8 sequence of two to six
 // bytes, which some decode to "/"; and with an escape that is none. A host with "%" is
-// refused too: some would decode it to the host of another route.
+// refused too: some would decode it to the host of another route. So is one with a
+// port that is none, which the choice of a scope would take off and that of a
+// wildcard not.
 //
 // jwt_authn would find "Bearer TOKEN" anywhere in the header, also in the second
 // of two: whoever judges the first one in front of us would see somebody else.
@@ -175,6 +178,13 @@ local function ambiguous(path)
   end
   return false
 end
+local function port(host)
+  local p = host:match("^[^:%[%]]+:(.*)$") or host:match("^%[[%x:.]+%]:(.*)$")
+  if p then
+    return p:find("^%d%d?%d?%d?%d?$") and tonumber(p) <= 65535
+  end
+  return host:find("^%[[%x:.]+%]$")
+end
 function envoy_on_request(h)
   local headers = h:headers()
   local path = headers:get(":path") or ""
@@ -183,7 +193,7 @@ function envoy_on_request(h)
     path = path:sub(1, query - 1)
   end
   local host = headers:get(":authority") or ""
-  if path:find("[;%%\\#%c]") and ambiguous(path) or host:find("%", 1, true) then
+  if path:find("[;%%\\#%c]") and ambiguous(path) or host:find("%", 1, true) or host:find("[:%[%]]") and not port(host) then
     h:respond({[":status"] = "400"}, "")
     return
   end

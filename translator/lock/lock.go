@@ -237,7 +237,7 @@ var notForBackends = []string{
 // ends in a 404 or 421 of its own: what matches no route must not fall through to a
 // wider host.
 func RouteConfiguration(name string, hosts []VirtualHost) *routev3.RouteConfiguration {
-	rc := &routev3.RouteConfiguration{Name: name, RequestHeadersToRemove: notForBackends}
+	rc := &routev3.RouteConfiguration{Name: name, RequestHeadersToRemove: notForBackends, IgnorePortInHostMatching: true}
 	for _, h := range hosts {
 		vh := &routev3.VirtualHost{Name: h.Name, Domains: h.Domains}
 		for _, r := range h.Routes {
