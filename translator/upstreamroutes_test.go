@@ -93,8 +93,8 @@ func giveEndpoints(in *Input, where pods, key types.NamespacedName, svc *corev1.
 }
 
 // notByRoutes are upstream's tests of what routes alone do not say: EndpointSlices
-// that the test writes itself.
-var notByRoutes = []string{"service-types"}
+// that the test writes itself, and answers of backends.
+var notByRoutes = []string{"service-types", "retry"}
 
 // TestUpstreamsRequestsFindTheirRoutes evaluates the routes that Envoy would be told
 // as Envoy would. test/serve asks the same of a real one.

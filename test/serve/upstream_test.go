@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -26,8 +27,9 @@ type pod struct {
 	name, namespace string
 	port            int
 
-	mu    sync.Mutex
-	paths map[string]bool
+	mu     sync.Mutex
+	paths  map[string]bool
+	failed map[string]int // answers with an error, by ?uuid=
 }
 
 // seenByPod is the answer.
@@ -40,7 +42,7 @@ func startPod(name, namespace string) *pod {
 	GinkgoHelper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	Expect(err).NotTo(HaveOccurred())
-	p := &pod{name: name, namespace: namespace, port: l.Addr().(*net.TCPAddr).Port, paths: map[string]bool{}}
+	p := &pod{name: name, namespace: namespace, port: l.Addr().(*net.TCPAddr).Port, paths: map[string]bool{}, failed: map[string]int{}}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -51,9 +53,10 @@ func startPod(name, namespace string) *pod {
 }
 
 func (p *pod) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p.mu.Lock()
-	p.paths[r.URL.Path] = true
-	p.mu.Unlock()
+	if code := p.count(r); code != 0 {
+		w.WriteHeader(code)
+		return
+	}
 	if d, err := time.ParseDuration(r.URL.Query().Get("delay")); err == nil {
 		select {
 		case <-time.After(d):
@@ -70,6 +73,21 @@ func (p *pod) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(seenByPod{p.name, p.namespace, r.RequestURI, r.Host, r.Method, r.Proto, r.Header}) // a client that went away is no error
+}
+
+// count a request. The first ?succeedAfter= of a ?uuid= fail.
+func (p *pod) count(r *http.Request) (code int) {
+	q := r.URL.Query()
+	after, _ := strconv.Atoi(q.Get("succeedAfter"))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.paths[r.URL.Path] = true
+	if p.failed[q.Get("uuid")] >= after {
+		return 0
+	}
+	p.failed[q.Get("uuid")]++
+	code, _ = strconv.Atoi(q.Get("responseCode"))
+	return code
 }
 
 func (p *pod) saw(path string) bool {
@@ -227,6 +245,15 @@ func (c *cluster) ask(k upstream.Case) testbed.Reply {
 	return client.Do(r)
 }
 
+// fresh is the case with a word of its own where it asks for one.
+func (c *cluster) fresh(k upstream.Case) upstream.Case {
+	word, want := c.Unique(), *k.ExpectedRequest
+	k.Request.Path = strings.ReplaceAll(k.Request.Path, "UNIQUE", word)
+	want.Path = strings.ReplaceAll(want.Path, "UNIQUE", word)
+	k.ExpectedRequest = &want
+	return k
+}
+
 // judge says what of an answer is not as the case wants it, "" for nothing.
 func (c *cluster) judge(k upstream.Case, r testbed.Reply) string {
 	switch {
@@ -333,7 +360,7 @@ var _ = Describe("What upstream's tests ask", Ordered, ContinueOnFailure, func()
 			defer c.Remove("test.yaml")
 			for i, k := range test.Cases {
 				what := fmt.Sprintf("case %d, %s: %s %s%s", i, k.TestCaseName, k.Request.Method, k.Request.Host, k.Request.Path)
-				Eventually(func() string { return c.judge(k, c.ask(k)) }, "10s", "50ms").Should(BeEmpty(), what)
+				Eventually(func() string { k := c.fresh(k); return c.judge(k, c.ask(k)) }, "10s", "50ms").Should(BeEmpty(), what)
 				for _, m := range k.MirroredTo {
 					path, _, _ := strings.Cut(k.Request.Path, "?")
 					Eventually(func() bool { return c.pods[m.BackendRef.Name].saw(path) }).Should(BeTrue(), "%s: no copy reached %s", what, m.BackendRef.Name)
