@@ -50,22 +50,22 @@ func describe(p *posture.Posture) map[string]*about {
 func gateway(p *posture.Posture, g *posture.Gateway) *about {
 	a := newAbout()
 	for _, ip := range g.Addresses {
-		for _, l := range g.Object.Spec.Listeners {
+		for _, l := range g.Listeners {
 			host := "any hostname"
 			if l.Hostname != nil && *l.Hostname != "" {
 				host = string(*l.Hostname)
 			}
-			a.has("listens on", fmt.Sprintf("%s port %d, %s, for %s (listener %s)", ip, l.Port, l.Protocol, host, l.Name))
+			a.has("listens on", fmt.Sprintf("%s port %d, %s, for %s (listener %s)", ip, l.Port, l.Protocol, host, l.Text()))
 		}
 	}
-	for _, l := range g.Object.Spec.Listeners {
-		a.has(fmt.Sprintf("listener %s takes routes from", l.Name), allowed(g, l))
+	for _, l := range g.Listeners {
+		a.has(fmt.Sprintf("listener %s takes routes from", l.Text()), allowed(l))
 		if l.TLS == nil {
 			continue
 		}
 		for _, ref := range l.TLS.CertificateRefs {
 			text := "Secret " + string(ref.Name)
-			key := types.NamespacedName{Namespace: g.Key.Namespace, Name: string(ref.Name)}
+			key := types.NamespacedName{Namespace: l.Key.Namespace, Name: string(ref.Name)}
 			if ref.Namespace != nil {
 				key.Namespace = string(*ref.Namespace)
 				text = "Secret " + key.String()
@@ -73,7 +73,7 @@ func gateway(p *posture.Posture, g *posture.Gateway) *about {
 			if obj := p.Objects.Secrets[key]; obj != nil {
 				text += ", certificate " + activation.Digest(obj.Data["tls.crt"])
 			}
-			a.is(fmt.Sprintf("listener %s shows", l.Name), 0, text)
+			a.is(fmt.Sprintf("listener %s shows", l.Text()), 0, text)
 		}
 	}
 	name := "none"
@@ -84,7 +84,7 @@ func gateway(p *posture.Posture, g *posture.Gateway) *about {
 	return a
 }
 
-func allowed(g *posture.Gateway, l gwv1.Listener) string {
+func allowed(l *posture.Listener) string {
 	from := gwv1.NamespacesFromSame
 	if l.AllowedRoutes != nil && l.AllowedRoutes.Namespaces != nil && l.AllowedRoutes.Namespaces.From != nil {
 		from = *l.AllowedRoutes.Namespaces.From
@@ -93,7 +93,7 @@ func allowed(g *posture.Gateway, l gwv1.Listener) string {
 	case gwv1.NamespacesFromAll:
 		return "all namespaces"
 	case gwv1.NamespacesFromSame:
-		return "namespace " + g.Key.Namespace
+		return "namespace " + l.Key.Namespace
 	}
 	selector, err := selectorText(l.AllowedRoutes.Namespaces.Selector)
 	if err != nil {

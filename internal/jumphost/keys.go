@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
@@ -90,29 +91,43 @@ func (p *picking) keysOf(ctx context.Context, r client.Reader, issuer *v1alpha1.
 func (p *picking) pickCertificates(ctx context.Context, r client.Reader, private bool) error {
 	for gateway := range p.gateways {
 		for _, l := range p.all.Gateways[gateway].Spec.Listeners {
-			if l.TLS == nil {
-				continue
+			if err := p.pickCertificate(ctx, r, private, fmt.Sprintf("listener %s of Gateway %s", l.Name, gateway), gateway.Namespace, l.TLS); err != nil {
+				return err
 			}
-			for _, ref := range l.TLS.CertificateRefs {
-				name := types.NamespacedName{Namespace: gateway.Namespace, Name: string(ref.Name)}
-				if ref.Namespace != nil {
-					name.Namespace = string(*ref.Namespace)
-				}
-				if !private {
-					p.tell("Secret %s is not exported: listener %s of Gateway %s needs a certificate with its private key under that name on the jump host", name, l.Name, gateway)
-					continue
-				}
-				var secret corev1.Secret
-				switch err := r.Get(ctx, name, &secret); {
-				case apierrors.IsNotFound(err):
-					p.tell("Secret %s, of listener %s of Gateway %s, does not exist", name, l.Name, gateway)
-				case err != nil:
-					return err
-				default:
-					secret.Data = map[string][]byte{corev1.TLSCertKey: secret.Data[corev1.TLSCertKey], corev1.TLSPrivateKeyKey: secret.Data[corev1.TLSPrivateKeyKey]}
-					p.add(&secret)
-				}
+		}
+	}
+	for set := range p.sets {
+		for _, l := range p.all.ListenerSets[set].Spec.Listeners {
+			if err := p.pickCertificate(ctx, r, private, fmt.Sprintf("listener %s of ListenerSet %s", l.Name, set), set.Namespace, l.TLS); err != nil {
+				return err
 			}
+		}
+	}
+	return nil
+}
+
+func (p *picking) pickCertificate(ctx context.Context, r client.Reader, private bool, listener, namespace string, tls *gwv1.ListenerTLSConfig) error {
+	if tls == nil {
+		return nil
+	}
+	for _, ref := range tls.CertificateRefs {
+		name := types.NamespacedName{Namespace: namespace, Name: string(ref.Name)}
+		if ref.Namespace != nil {
+			name.Namespace = string(*ref.Namespace)
+		}
+		if !private {
+			p.tell("Secret %s is not exported: %s needs a certificate with its private key under that name on the jump host", name, listener)
+			continue
+		}
+		var secret corev1.Secret
+		switch err := r.Get(ctx, name, &secret); {
+		case apierrors.IsNotFound(err):
+			p.tell("Secret %s, of %s, does not exist", name, listener)
+		case err != nil:
+			return err
+		default:
+			secret.Data = map[string][]byte{corev1.TLSCertKey: secret.Data[corev1.TLSCertKey], corev1.TLSPrivateKeyKey: secret.Data[corev1.TLSPrivateKeyKey]}
+			p.add(&secret)
 		}
 	}
 	return nil

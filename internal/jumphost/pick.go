@@ -11,6 +11,7 @@ import (
 	"time"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -59,18 +60,20 @@ type picking struct {
 	all      *source.Set
 	verdict  *translator.Result // of the cluster's rules
 	gateways map[types.NamespacedName]bool
+	sets     map[types.NamespacedName]bool
 	out      map[source.ObjectKey]runtime.Object
 	told     []string
 }
 
 // pick makes an export of all. direct reads what is not in all.
 func pick(ctx context.Context, all *source.Set, direct client.Reader, o Options) (*Export, error) {
-	p := &picking{all: all, gateways: map[types.NamespacedName]bool{}, out: map[source.ObjectKey]runtime.Object{}}
+	p := &picking{all: all, gateways: map[types.NamespacedName]bool{}, sets: map[types.NamespacedName]bool{}, out: map[source.ObjectKey]runtime.Object{}}
 	p.pickGateways(o)
 	if len(p.gateways) == 0 {
 		return nil, fmt.Errorf("%w: %s", ErrNothing, cmp.Or(strings.Join(p.told, "; "), "install the Helm chart of breakglass, or name another cluster"))
 	}
 	p.judge()
+	p.pickSets()
 	p.pickRoutes()
 	p.pickGrants()
 	if err := p.pickKeys(ctx, direct); err != nil {
@@ -133,9 +136,7 @@ func (p *picking) pickGateways(o Options) {
 			}
 		}
 		for _, l := range g.Spec.Listeners {
-			if l.Port < 1024 {
-				p.tell("Gateway %s listens on port %d, which is below 1024: run serve there as root, or give it CAP_NET_BIND_SERVICE", key, l.Port)
-			}
+			p.tellPort("Gateway", key, l.Port)
 		}
 	}
 }
@@ -147,6 +148,37 @@ func (p *picking) judge() {
 		rules.GatewayNamespaces[key.Namespace] = true
 	}
 	p.verdict = translator.Translate(translator.Input{Now: time.Now().UTC(), Objects: p.all.Objects, Cluster: rules})
+}
+
+// pickSets takes the ListenerSets that the cluster lets in: serve asks nobody but the
+// Gateway.
+func (p *picking) pickSets() {
+	for key, st := range p.verdict.Statuses.ListenerSets {
+		set := p.all.ListenerSets[key]
+		parent := types.NamespacedName{Namespace: key.Namespace, Name: string(set.Spec.ParentRef.Name)}
+		if ns := set.Spec.ParentRef.Namespace; ns != nil {
+			parent.Namespace = string(*ns)
+		}
+		c := control.Condition(st.Conditions, string(gwv1.ListenerSetConditionAccepted))
+		switch {
+		case !p.gateways[parent]:
+		case c.Reason == string(gwv1.ListenerSetReasonNotAllowed):
+			p.tell("ListenerSet %s is left out, as in the cluster: %s", key, c.Message)
+		default:
+			p.sets[key] = true
+			p.add(set)
+			for _, l := range set.Spec.Listeners {
+				p.tellPort("ListenerSet", key, l.Port)
+			}
+		}
+	}
+}
+
+// tellPort of a listener that not everybody may bind.
+func (p *picking) tellPort(kind string, key types.NamespacedName, port gwv1.PortNumber) {
+	if port < 1024 {
+		p.tell("%s %s listens on port %d, which is below 1024: run serve there as root, or give it CAP_NET_BIND_SERVICE", kind, key, port)
+	}
 }
 
 // pickRoutes takes the routes of the Gateways, and what they reach.
@@ -190,18 +222,27 @@ func (p *picking) attached(route *gwv1.HTTPRoute) bool {
 		if ref.Namespace != nil {
 			key.Namespace = string(*ref.Namespace)
 		}
-		return (ref.Kind == nil || *ref.Kind == "Gateway") && (ref.Group == nil || *ref.Group == gwv1.GroupName) && p.gateways[key]
+		if ref.Group != nil && *ref.Group != gwv1.GroupName {
+			return false
+		}
+		if ref.Kind != nil && *ref.Kind == "ListenerSet" {
+			return p.sets[key]
+		}
+		return (ref.Kind == nil || *ref.Kind == "Gateway") && p.gateways[key]
 	})
 }
 
-// refused says why the cluster does not accept a route, "" if it does.
+// refused says why no parent of a route accepts it in the cluster, "" if one does.
 func (p *picking) refused(key types.NamespacedName) string {
+	why := ""
 	for _, parent := range p.verdict.Statuses.Routes[activation.HTTPRoute(key)].Parents {
-		if c := control.Condition(parent.Conditions, string(gwv1.RouteConditionAccepted)); c.Status != "True" {
-			return c.Message
+		c := control.Condition(parent.Conditions, string(gwv1.RouteConditionAccepted))
+		if c.Status == metav1.ConditionTrue {
+			return ""
 		}
+		why = cmp.Or(why, c.Message)
 	}
-	return ""
+	return why
 }
 
 // pickEndpoints takes those of the Services. One that is not for an emergency route
@@ -247,7 +288,7 @@ func unreachable(all []*discoveryv1.EndpointSlice) string {
 func (p *picking) pickGrants() {
 	from := map[string]bool{}
 	for key := range p.out {
-		if key.Kind == "Gateway" || key.Kind == "HTTPRoute" {
+		if key.Kind == "Gateway" || key.Kind == "ListenerSet" || key.Kind == "HTTPRoute" {
 			from[key.Namespace] = true
 		}
 	}

@@ -31,6 +31,7 @@ func kinds() []kind {
 		{&discoveryv1.EndpointSlice{}, func() client.ObjectList { return &discoveryv1.EndpointSliceList{} }, false},
 		{&gwv1.GatewayClass{}, func() client.ObjectList { return &gwv1.GatewayClassList{} }, false},
 		{&gwv1.Gateway{}, func() client.ObjectList { return &gwv1.GatewayList{} }, false},
+		{&gwv1.ListenerSet{}, func() client.ObjectList { return &gwv1.ListenerSetList{} }, true},
 		{&gwv1.HTTPRoute{}, func() client.ObjectList { return &gwv1.HTTPRouteList{} }, false},
 		{&gwv1.ReferenceGrant{}, func() client.ObjectList { return &gwv1.ReferenceGrantList{} }, true},
 		{&v1alpha1.EmergencyPolicy{}, func() client.ObjectList { return &v1alpha1.EmergencyPolicyList{} }, false},

@@ -37,6 +37,8 @@ func trim(obj client.Object) runtime.Object {
 		return &gwv1.GatewayClass{ObjectMeta: meta, Spec: o.Spec}
 	case *gwv1.Gateway:
 		return &gwv1.Gateway{ObjectMeta: meta, Spec: o.Spec}
+	case *gwv1.ListenerSet:
+		return &gwv1.ListenerSet{ObjectMeta: meta, Spec: o.Spec}
 	case *gwv1.HTTPRoute:
 		return &gwv1.HTTPRoute{ObjectMeta: meta, Spec: o.Spec}
 	case *gwv1.ReferenceGrant:

@@ -42,29 +42,31 @@ func eachGateway(check func(*run, *posture.Gateway)) func(*run) {
 	}
 }
 
-func eachListener(check func(r *run, g *posture.Gateway, field string, l *gwv1.Listener)) func(*run) {
+func eachListener(check func(r *run, g *posture.Gateway, l *posture.Listener)) func(*run) {
 	return eachGateway(func(r *run, g *posture.Gateway) {
-		for i := range g.Object.Spec.Listeners {
-			check(r, g, fmt.Sprintf("spec.listeners[%d]", i), &g.Object.Spec.Listeners[i])
+		for _, l := range g.Listeners {
+			check(r, g, l)
 		}
 	})
 }
 
-func routesFromAll(r *run, g *posture.Gateway, field string, l *gwv1.Listener) {
+func listenerKey(l *posture.Listener) source.ObjectKey { return objectKey(l.Kind, l.Key) }
+
+func routesFromAll(r *run, _ *posture.Gateway, l *posture.Listener) {
 	if a := l.AllowedRoutes; a != nil && a.Namespaces != nil && a.Namespaces.From != nil && *a.Namespaces.From == gwv1.NamespacesFromAll {
-		r.add(gatewayKey(g), field+".allowedRoutes.namespaces.from", "listener %s takes routes from all namespaces", l.Name)
+		r.add(listenerKey(l), l.Field+".allowedRoutes.namespaces.from", "listener %s takes routes from all namespaces", l.Name)
 	}
 }
 
-func withoutHostname(r *run, g *posture.Gateway, field string, l *gwv1.Listener) {
+func withoutHostname(r *run, _ *posture.Gateway, l *posture.Listener) {
 	if l.Hostname == nil || *l.Hostname == "" {
-		r.add(gatewayKey(g), field, "listener %s has no hostname", l.Name)
+		r.add(listenerKey(l), l.Field, "listener %s has no hostname", l.Name)
 	}
 }
 
-func plainHTTP(r *run, g *posture.Gateway, field string, l *gwv1.Listener) {
+func plainHTTP(r *run, g *posture.Gateway, l *posture.Listener) {
 	if l.Protocol == gwv1.HTTPProtocolType && !g.Loopback() {
-		r.add(gatewayKey(g), field+".protocol", "listener %s sends tokens in the clear", l.Name)
+		r.add(listenerKey(l), l.Field+".protocol", "listener %s sends tokens in the clear", l.Name)
 	}
 }
 
@@ -76,12 +78,12 @@ func everyInterface(r *run, g *posture.Gateway) {
 	}
 }
 
-func certificateExpires(r *run, g *posture.Gateway, _ string, l *gwv1.Listener) {
+func certificateExpires(r *run, _ *posture.Gateway, l *posture.Listener) {
 	if l.TLS == nil {
 		return
 	}
 	for _, ref := range l.TLS.CertificateRefs {
-		key := types.NamespacedName{Namespace: g.Key.Namespace, Name: string(ref.Name)}
+		key := types.NamespacedName{Namespace: l.Key.Namespace, Name: string(ref.Name)}
 		if ref.Namespace != nil {
 			key.Namespace = string(*ref.Namespace)
 		}
@@ -100,11 +102,11 @@ func certificateExpires(r *run, g *posture.Gateway, _ string, l *gwv1.Listener) 
 		end := cert.NotAfter.UTC().Format(time.RFC3339)
 		switch {
 		case !r.At.Before(cert.NotAfter):
-			r.addAs(Error, objectKey("Secret", key), "", "the certificate of listener %s of Gateway %s ended at %s", l.Name, g.Key, end)
+			r.addAs(Error, objectKey("Secret", key), "", "the certificate of listener %s of %s ended at %s", l.Name, listenerKey(l), end)
 		case r.At.Before(cert.NotBefore):
-			r.addAs(Error, objectKey("Secret", key), "", "the certificate of listener %s of Gateway %s begins only at %s", l.Name, g.Key, cert.NotBefore.UTC().Format(time.RFC3339))
+			r.addAs(Error, objectKey("Secret", key), "", "the certificate of listener %s of %s begins only at %s", l.Name, listenerKey(l), cert.NotBefore.UTC().Format(time.RFC3339))
 		case cert.NotAfter.Sub(r.At) < soon:
-			r.add(objectKey("Secret", key), "", "the certificate of listener %s of Gateway %s ends at %s", l.Name, g.Key, end)
+			r.add(objectKey("Secret", key), "", "the certificate of listener %s of %s ends at %s", l.Name, listenerKey(l), end)
 		}
 	}
 }

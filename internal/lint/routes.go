@@ -196,26 +196,10 @@ func matchText(m gwv1.HTTPRouteMatch) string {
 
 func alsoElsewhere(r *run, rt *posture.Route) {
 	for i, ref := range rt.Object.Spec.ParentRefs {
-		if !r.ours(rt, ref) {
+		if g, _ := r.Parent(rt.Key, ref); g == nil {
 			r.add(routeKey(rt), fmt.Sprintf("spec.parentRefs[%d]", i), "%s is not an emergency Gateway: whatever it is, it serves this route without a window, a role or a record", ref.Name)
 		}
 	}
-}
-
-func (r *run) ours(rt *posture.Route, ref gwv1.ParentReference) bool {
-	if ref.Kind != nil && *ref.Kind != "Gateway" {
-		return false
-	}
-	namespace := rt.Key.Namespace
-	if ref.Namespace != nil {
-		namespace = string(*ref.Namespace)
-	}
-	for _, g := range r.Gateways {
-		if g.Key.Namespace == namespace && g.Key.Name == string(ref.Name) {
-			return true
-		}
-	}
-	return false
 }
 
 func nobodyCanOpen(r *run, rt *posture.Route) {

@@ -40,6 +40,24 @@ type Gateway struct {
 	// Policy that governs it. Nil: nothing can be opened.
 	Policy    *v1alpha1.EmergencyPolicy
 	Addresses []netip.Addr
+	// Listeners of its own, and of the ListenerSets that it lets in.
+	Listeners []*Listener
+}
+
+// Listener with the object that has it, and where.
+type Listener struct {
+	*gwv1.Listener
+	Kind  string // Gateway or ListenerSet
+	Key   types.NamespacedName
+	Field string
+}
+
+// Text says which it is among those of its Gateway.
+func (l *Listener) Text() string {
+	if l.Kind == "Gateway" {
+		return string(l.Name)
+	}
+	return fmt.Sprintf("%s of %s %s", l.Name, l.Kind, l.Key)
 }
 
 // Route is an HTTPRoute with at least one emergency Gateway as its parent.
@@ -51,7 +69,7 @@ type Route struct {
 	Policies []*v1alpha1.EmergencyPolicy
 	// Places at which it would be served.
 	Places []Place
-	// Refused says why no Gateway, or not each, accepts it. Empty: all do.
+	// Refused says why no parent accepts it. Empty: one does.
 	Refused string
 	// Openers are the roles that could open it.
 	Openers []Opener
@@ -131,7 +149,34 @@ func (p *Posture) gateway(key types.NamespacedName, obj *gwv1.Gateway) *Gateway 
 	if len(obj.Spec.Addresses) == 0 {
 		g.Addresses = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
 	}
+	for i := range obj.Spec.Listeners {
+		g.Listeners = append(g.Listeners, &Listener{&obj.Spec.Listeners[i], "Gateway", key, fmt.Sprintf("spec.listeners[%d]", i)})
+	}
+	for _, set := range SortedKeys(p.Objects.ListenerSets) {
+		if p.letIn(set, key) {
+			for i, l := range p.Objects.ListenerSets[set].Spec.Listeners {
+				spec := gwv1.Listener(l)
+				g.Listeners = append(g.Listeners, &Listener{&spec, "ListenerSet", set, fmt.Sprintf("spec.listeners[%d]", i)})
+			}
+		}
+	}
 	return g
+}
+
+// letIn reports whether a Gateway takes the listeners of a ListenerSet.
+func (p *Posture) letIn(set, gateway types.NamespacedName) bool {
+	st, ours := p.Result.Statuses.ListenerSets[set]
+	return ours && setParent(p.Objects.ListenerSets[set]) == gateway && !slices.ContainsFunc(st.Conditions, func(c metav1.Condition) bool {
+		return c.Reason == string(gwv1.ListenerSetReasonNotAllowed)
+	})
+}
+
+func setParent(set *gwv1.ListenerSet) types.NamespacedName {
+	key := types.NamespacedName{Namespace: set.Namespace, Name: string(set.Spec.ParentRef.Name)}
+	if ns := set.Spec.ParentRef.Namespace; ns != nil {
+		key.Namespace = string(*ns)
+	}
+	return key
 }
 
 // Loopback reports whether it is reached from its own host only.
@@ -142,14 +187,14 @@ func (g *Gateway) Loopback() bool {
 func (p *Posture) route(key types.NamespacedName, obj *gwv1.HTTPRoute) *Route {
 	r := &Route{Key: key, Object: obj, Role: obj.Labels[v1alpha1.RoleLabel]}
 	for _, ref := range obj.Spec.ParentRefs {
-		g := p.parent(key, ref)
+		g, of := p.Parent(key, ref)
 		if g == nil {
 			continue
 		}
 		if !slices.Contains(r.Gateways, g) {
 			r.Gateways = append(r.Gateways, g)
 		}
-		p.place(r, g, ref)
+		p.place(r, g, of, ref)
 		if g.Policy != nil && !slices.Contains(r.Policies, g.Policy) {
 			r.Policies = append(r.Policies, g.Policy)
 		}
@@ -157,45 +202,67 @@ func (p *Posture) route(key types.NamespacedName, obj *gwv1.HTTPRoute) *Route {
 	if len(r.Gateways) == 0 {
 		return nil
 	}
-	for _, parent := range p.Result.Statuses.Routes[activation.HTTPRoute(key)].Parents {
-		for _, c := range parent.Conditions {
-			if c.Type == string(gwv1.RouteConditionAccepted) && c.Status != metav1.ConditionTrue && r.Refused == "" {
-				r.Refused = c.Message
-			}
-		}
-	}
+	r.Refused = refused(p.Result.Statuses.Routes[activation.HTTPRoute(key)].Parents)
 	slices.SortStableFunc(r.Places, func(a, b Place) int { return cmp.Compare(a.URL(), b.URL()) })
 	r.openers()
 	return r
 }
 
-func (p *Posture) parent(route types.NamespacedName, ref gwv1.ParentReference) *Gateway {
-	if ref.Group != nil && *ref.Group != gwv1.GroupName || ref.Kind != nil && *ref.Kind != "Gateway" {
-		return nil
+// refused is the first reason why a parent does not accept a route, if none does.
+func refused(parents []gwv1.RouteParentStatus) (why string) {
+	for _, parent := range parents {
+		for _, c := range parent.Conditions {
+			switch {
+			case c.Type != string(gwv1.RouteConditionAccepted):
+			case c.Status == metav1.ConditionTrue:
+				return ""
+			case why == "":
+				why = c.Message
+			}
+		}
 	}
+	return why
+}
+
+// Parent is the emergency Gateway that a parentRef of a route means, nil if none, and
+// the key of the object that it names: that Gateway, or a ListenerSet of it.
+func (p *Posture) Parent(route types.NamespacedName, ref gwv1.ParentReference) (*Gateway, types.NamespacedName) {
 	key := types.NamespacedName{Namespace: route.Namespace, Name: string(ref.Name)}
 	if ref.Namespace != nil {
 		key.Namespace = string(*ref.Namespace)
 	}
+	named := key
+	switch {
+	case ref.Group != nil && *ref.Group != gwv1.GroupName:
+		return nil, named
+	case ref.Kind == nil || *ref.Kind == "Gateway":
+	case *ref.Kind == "ListenerSet" && p.Objects.ListenerSets[key] != nil:
+		key = setParent(p.Objects.ListenerSets[key])
+	default:
+		return nil, named
+	}
 	for _, g := range p.Gateways {
 		if g.Key == key {
-			return g
+			return g, named
 		}
 	}
-	return nil
+	return nil, named
 }
 
 // place finds the listeners that a parentRef means and that let the route in, with
 // the hostnames that they have in common with it.
-func (p *Posture) place(r *Route, g *Gateway, ref gwv1.ParentReference) {
-	for i := range g.Object.Spec.Listeners {
-		l := &g.Object.Spec.Listeners[i]
-		named := (ref.SectionName == nil || *ref.SectionName == l.Name) && (ref.Port == nil || *ref.Port == l.Port)
-		if !named || !translator.Allows(l, g.Key.Namespace, r.Key.Namespace, p.Objects.Namespaces) {
+func (p *Posture) place(r *Route, g *Gateway, of types.NamespacedName, ref gwv1.ParentReference) {
+	kind := "Gateway"
+	if ref.Kind != nil {
+		kind = string(*ref.Kind)
+	}
+	for _, l := range g.Listeners {
+		named := l.Kind == kind && l.Key == of && (ref.SectionName == nil || *ref.SectionName == l.Name) && (ref.Port == nil || *ref.Port == l.Port)
+		if !named || !translator.Allows(l.Listener, l.Key.Namespace, r.Key.Namespace, p.Objects.Namespaces) {
 			continue
 		}
 		for _, h := range common(l.Hostname, r.Object.Spec.Hostnames) {
-			at := Place{Gateway: g, Listener: l, Host: h}
+			at := Place{Gateway: g, Listener: l.Listener, Host: h}
 			if !slices.Contains(r.Places, at) {
 				r.Places = append(r.Places, at)
 			}

@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
@@ -131,20 +132,28 @@ func (s *standIns) certificates() error {
 		s.objects.Secrets = map[types.NamespacedName]*corev1.Secret{}
 	}
 	var missing []types.NamespacedName
+	shows := func(namespace string, tls *gwv1.ListenerTLSConfig) {
+		if tls == nil {
+			return
+		}
+		for _, ref := range tls.CertificateRefs {
+			name := types.NamespacedName{Namespace: namespace, Name: string(ref.Name)}
+			if ref.Namespace != nil {
+				name.Namespace = string(*ref.Namespace)
+			}
+			if obj := s.objects.Secrets[name]; obj == nil || len(obj.Data[corev1.TLSPrivateKeyKey]) == 0 {
+				missing = append(missing, name)
+			}
+		}
+	}
 	for key, g := range s.objects.Gateways {
 		for _, l := range g.Spec.Listeners {
-			if l.TLS == nil {
-				continue
-			}
-			for _, ref := range l.TLS.CertificateRefs {
-				name := types.NamespacedName{Namespace: key.Namespace, Name: string(ref.Name)}
-				if ref.Namespace != nil {
-					name.Namespace = string(*ref.Namespace)
-				}
-				if obj := s.objects.Secrets[name]; obj == nil || len(obj.Data[corev1.TLSPrivateKeyKey]) == 0 {
-					missing = append(missing, name)
-				}
-			}
+			shows(key.Namespace, l.TLS)
+		}
+	}
+	for key, set := range s.objects.ListenerSets {
+		for _, l := range set.Spec.Listeners {
+			shows(key.Namespace, l.TLS)
 		}
 	}
 	slices.SortFunc(missing, func(a, b types.NamespacedName) int { return bytes.Compare([]byte(a.String()), []byte(b.String())) })
