@@ -59,6 +59,11 @@ func (o *outcome) apply(key source.ObjectKey, obj client.Object) bool {
 			return false
 		}
 		obj.Status.Parents = applyParents(obj.Status.Parents, st.Routes[activation.HTTPRoute(name)].Parents)
+	case *gwv1.BackendTLSPolicy:
+		if !o.current(key, obj) {
+			return false
+		}
+		obj.Status.Ancestors = applyAncestors(obj.Status.Ancestors, st.BackendTLSPolicies[name].Ancestors)
 	}
 	return !equality.Semantic.DeepEqual(was, obj)
 }
@@ -162,6 +167,30 @@ func applyParents(old, is []gwv1.RouteParentStatus) []gwv1.RouteParentStatus {
 			n.Conditions = merge(nil, n.Conditions)
 			out = append(out, n)
 		}
+	}
+	return out
+}
+
+// maxAncestors is as many as the schema takes.
+const maxAncestors = 16
+
+// applyAncestors replaces what we said of a policy, and leaves what others say. What
+// has no place any more is left out, as the Gateway API asks for.
+func applyAncestors(old, is []gwv1.PolicyAncestorStatus) []gwv1.PolicyAncestorStatus {
+	out := slices.DeleteFunc(slices.Clone(old), func(a gwv1.PolicyAncestorStatus) bool { return a.ControllerName == v1alpha1.ControllerName })
+	for _, n := range is {
+		if len(out) == maxAncestors {
+			break
+		}
+		i := slices.IndexFunc(old, func(a gwv1.PolicyAncestorStatus) bool {
+			return a.ControllerName == n.ControllerName && equality.Semantic.DeepEqual(a.AncestorRef, n.AncestorRef)
+		})
+		var there []metav1.Condition
+		if i >= 0 {
+			there = old[i].Conditions
+		}
+		n.Conditions = merge(there, n.Conditions)
+		out = append(out, n)
 	}
 	return out
 }

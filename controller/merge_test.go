@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"reflect"
 	"testing"
 	"time"
@@ -67,6 +68,52 @@ func TestWhatOthersSayOfARouteStays(t *testing.T) {
 	o = found(translator.Statuses{}, seen)
 	if !o.apply(key, route) || len(route.Status.Parents) != 1 || !reflect.DeepEqual(route.Status.Parents[0], foreign) {
 		t.Errorf("parents are %+v", route.Status.Parents)
+	}
+}
+
+func TestWhatOthersSayOfAPolicyStays(t *testing.T) {
+	ancestor := func(name string, by gwv1.GatewayController, reason string) gwv1.PolicyAncestorStatus {
+		return gwv1.PolicyAncestorStatus{AncestorRef: gwv1.ParentReference{Name: gwv1.ObjectName(name)}, ControllerName: by, Conditions: []metav1.Condition{condition("Accepted", metav1.ConditionTrue, reason)}}
+	}
+	foreign := ancestor("door", "example.com/other", "Accepted")
+	policy := &gwv1.BackendTLSPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "pay", Name: "db"}}
+	key := source.ObjectKey{Kind: "BackendTLSPolicy", Namespace: "pay", Name: "db"}
+	seen := source.Object{Key: key, Object: policy.DeepCopy()}
+	policy.Status.Ancestors = []gwv1.PolicyAncestorStatus{ancestor("gone", v1alpha1.ControllerName, "Accepted"), ancestor("door", v1alpha1.ControllerName, "X"), foreign}
+	is := gwv1.PolicyStatus{Ancestors: []gwv1.PolicyAncestorStatus{ancestor("door", v1alpha1.ControllerName, "Accepted"), ancestor("new", v1alpha1.ControllerName, "Accepted")}}
+	o := found(translator.Statuses{BackendTLSPolicies: map[types.NamespacedName]gwv1.PolicyStatus{pay("db"): is}}, seen)
+	if !o.apply(key, policy) {
+		t.Fatal("nothing is to be written")
+	}
+	a := policy.Status.Ancestors
+	if len(a) != 3 || !reflect.DeepEqual(a[0], foreign) || a[1].AncestorRef.Name != "door" || a[1].Conditions[0].Reason != "Accepted" || a[1].Conditions[0].LastTransitionTime != longAgo || a[2].AncestorRef.Name != "new" {
+		t.Fatalf("ancestors are %+v", a)
+	}
+	if o.apply(key, policy) {
+		t.Error("written again, and nothing changed")
+	}
+
+	// The schema takes 16: what others said is not pushed out.
+	policy.Status.Ancestors = nil
+	for i := range 15 {
+		policy.Status.Ancestors = append(policy.Status.Ancestors, ancestor(fmt.Sprint(i), "example.com/other", "Accepted"))
+	}
+	if !o.apply(key, policy) || len(policy.Status.Ancestors) != 16 || policy.Status.Ancestors[14].ControllerName == v1alpha1.ControllerName {
+		t.Errorf("ancestors are %+v", policy.Status.Ancestors)
+	}
+
+	// No route of ours names its Service any more.
+	policy.Status.Ancestors = append(is.Ancestors, foreign)
+	o = found(translator.Statuses{}, seen)
+	if !o.apply(key, policy) || !reflect.DeepEqual(policy.Status.Ancestors, []gwv1.PolicyAncestorStatus{foreign}) {
+		t.Errorf("ancestors are %+v", policy.Status.Ancestors)
+	}
+
+	// It is another one now: what is known is not said of that.
+	policy.Generation = 2
+	o = found(translator.Statuses{BackendTLSPolicies: map[types.NamespacedName]gwv1.PolicyStatus{pay("db"): is}}, seen)
+	if o.apply(key, policy) {
+		t.Error("an older generation's status was written")
 	}
 }
 

@@ -160,7 +160,16 @@ func referencesOf(obj client.Object) (out []source.ObjectKey) {
 				add("Service", b.Namespace, string(b.Name))
 			}
 		}
+	case *gwv1.BackendTLSPolicy:
+		for _, r := range o.Spec.Validation.CACertificateRefs {
+			if r.Group == "" && r.Kind == "ConfigMap" {
+				add("ConfigMap", nil, string(r.Name))
+			}
+		}
 	case *gwv1.Gateway:
+		if t := o.Spec.TLS; t != nil && t.Backend != nil && t.Backend.ClientCertificateRef != nil {
+			add("Secret", t.Backend.ClientCertificateRef.Namespace, string(t.Backend.ClientCertificateRef.Name))
+		}
 		for _, l := range o.Spec.Listeners {
 			if l.TLS == nil {
 				continue
@@ -222,6 +231,8 @@ func trim(obj client.Object) client.Object {
 		return &gwv1.ListenerSet{ObjectMeta: meta, Spec: o.Spec}
 	case *gwv1.HTTPRoute:
 		return &gwv1.HTTPRoute{ObjectMeta: meta, Spec: o.Spec}
+	case *gwv1.BackendTLSPolicy:
+		return &gwv1.BackendTLSPolicy{ObjectMeta: meta, Spec: o.Spec}
 	case *gwv1.ReferenceGrant:
 		return &gwv1.ReferenceGrant{ObjectMeta: meta, Spec: o.Spec}
 	case *v1alpha1.EmergencyPolicy:

@@ -75,7 +75,19 @@ func drawObject(t *rapid.T, kind string) client.Object {
 				f.PerPort = append(f.PerPort, gwv1.TLSPortConfig{TLS: gwv1.TLSConfig{Validation: v}})
 			}
 		}
+		for _, r := range refs() {
+			if g.Spec.TLS == nil {
+				g.Spec.TLS = &gwv1.GatewayTLSConfig{}
+			}
+			g.Spec.TLS.Backend = &gwv1.GatewayBackendTLS{ClientCertificateRef: &gwv1.SecretObjectReference{Name: r.Name, Namespace: r.Namespace}}
+		}
 		return g
+	case "BackendTLSPolicy":
+		p := &gwv1.BackendTLSPolicy{ObjectMeta: meta}
+		for _, r := range refs() {
+			p.Spec.Validation.CACertificateRefs = append(p.Spec.Validation.CACertificateRefs, gwv1.LocalObjectReference{Kind: "ConfigMap", Name: r.Name})
+		}
+		return p
 	case "EmergencyPolicy":
 		meta.Namespace = ""
 		p := &v1alpha1.EmergencyPolicy{ObjectMeta: meta}
@@ -92,7 +104,7 @@ func drawObject(t *rapid.T, kind string) client.Object {
 	return &v1alpha1.Activation{ObjectMeta: meta}
 }
 
-var pickedKinds = []string{"Namespace", "Service", "EndpointSlice", "Secret", "ConfigMap", "HTTPRoute", "Gateway", "EmergencyPolicy", "Activation"}
+var pickedKinds = []string{"Namespace", "Service", "EndpointSlice", "Secret", "ConfigMap", "HTTPRoute", "Gateway", "BackendTLSPolicy", "EmergencyPolicy", "Activation"}
 
 // relevant is the plain model: all that is there and not being deleted, but of some
 // kinds only what is named.

@@ -135,6 +135,31 @@ func (s *statuses) enqueue(now *outcome) {
 	for key := range compare.Keys(old.set.HTTPRoutes, now.set.HTTPRoutes) {
 		route(activation.HTTPRoute(key))
 	}
+	s.enqueueTLSPolicies(old, now)
+}
+
+// enqueueTLSPolicies adds those that are others, or of which something else is to be
+// said. The translator copies the map when it changes it.
+func (s *statuses) enqueueTLSPolicies(old, now *outcome) {
+	policy := func(key types.NamespacedName) {
+		s.queue.Add(source.ObjectKey{Kind: "BackendTLSPolicy", Namespace: key.Namespace, Name: key.Name})
+	}
+	for key := range compare.Keys(old.set.BackendTLSPolicies, now.set.BackendTLSPolicies) {
+		policy(key)
+	}
+	var before map[types.NamespacedName]gwv1.PolicyStatus
+	if old.result != nil {
+		before = old.result.Statuses.BackendTLSPolicies
+	}
+	is := now.result.Statuses.BackendTLSPolicies
+	if reflect.ValueOf(before).UnsafePointer() == reflect.ValueOf(is).UnsafePointer() {
+		return
+	}
+	for _, m := range []map[types.NamespacedName]gwv1.PolicyStatus{before, is} {
+		for key := range m {
+			policy(key)
+		}
+	}
 }
 
 // different calls see for each route with another status. The translator copies the map
@@ -168,7 +193,7 @@ func (s *statuses) seen(key source.ObjectKey, obj client.Object) {
 	switch key.Kind {
 	case "Activation":
 		s.urgent.Add(key)
-	case "EmergencyPolicy", "GatewayClass", "Gateway", "ListenerSet", "HTTPRoute":
+	case "EmergencyPolicy", "GatewayClass", "Gateway", "ListenerSet", "HTTPRoute", "BackendTLSPolicy":
 		s.queue.Add(key)
 	}
 }
@@ -249,6 +274,8 @@ func emptyOf(key source.ObjectKey) client.Object {
 		return &gwv1.Gateway{}
 	case "ListenerSet":
 		return &gwv1.ListenerSet{}
+	case "BackendTLSPolicy":
+		return &gwv1.BackendTLSPolicy{}
 	}
 	return &gwv1.HTTPRoute{}
 }

@@ -31,6 +31,8 @@ func init() {
 	row("the dormant routes, and whether one attaches elsewhere too", everywhere, "gateway.networking.k8s.io/httproutes", read...)
 	row("more listeners of the doors", everywhere, "gateway.networking.k8s.io/listenersets", read...)
 	row("which namespaces share backends and certificates", everywhere, "gateway.networking.k8s.io/referencegrants", read...)
+	row("how backends are spoken to", everywhere, "gateway.networking.k8s.io/backendtlspolicies", read...)
+	row("conditions of the Gateway API", everywhere, "gateway.networking.k8s.io/backendtlspolicies/status", write...)
 	row("conditions of the Gateway API", everywhere, "gateway.networking.k8s.io/gatewayclasses/status", write...)
 	row("conditions of the Gateway API", everywhere, "gateway.networking.k8s.io/gateways/status", write...)
 	row("conditions of the Gateway API", everywhere, "gateway.networking.k8s.io/listenersets/status", write...)
@@ -58,8 +60,8 @@ func init() {
 	row("which Envoys there are", here, "/pods", read...)
 	row("who leads, and what the Envoys of each replica serve", here, "coordination.k8s.io/leases", "get", "list", "watch", "create", "update", "patch")
 
-	row("certificates of listeners, keys of issuers", secrets, "/secrets", read...)
-	row("keys of issuers", secrets, "/configmaps", read...)
+	row("certificates of listeners and of Gateways, keys of issuers", secrets, "/secrets", read...)
+	row("keys of issuers, authorities of backends", secrets, "/configmaps", read...)
 }
 
 type role struct {
