@@ -2,8 +2,10 @@ package testbed
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"strings"
@@ -26,11 +28,25 @@ type Backend struct {
 	mu      sync.Mutex
 	paths   map[string]int
 	uploads map[string]time.Time
+	tls     *tls.ConnectionState
 }
 
 // StartBackend serves HTTP/1.1 and HTTP/2 with prior knowledge on a port of its
 // own until the spec ends.
 func StartBackend(name string) *Backend {
+	GinkgoHelper()
+	return startBackend(name, nil)
+}
+
+// StartTLSBackend serves HTTP/1.1 and HTTP/2 over TLS.
+func StartTLSBackend(name string, conf *tls.Config) *Backend {
+	GinkgoHelper()
+	conf = conf.Clone()
+	conf.NextProtos = []string{"h2", "http/1.1"}
+	return startBackend(name, conf)
+}
+
+func startBackend(name string, secure *tls.Config) *Backend {
 	GinkgoHelper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	Expect(err).NotTo(HaveOccurred())
@@ -41,11 +57,17 @@ func StartBackend(name string) *Backend {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
+	protocols.SetHTTP2(true)
 	b.http = &http.Server{
 		Handler: b, Protocols: protocols, ReadHeaderTimeout: 5 * time.Second,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
-	go func() { _ = b.http.Serve(stampedListener{l}) }() // ends with Close
+	var sock net.Listener = stampedListener{l}
+	if secure != nil {
+		sock = tls.NewListener(sock, secure)
+		b.http.ErrorLog = log.New(io.Discard, "", 0) // handshakes that are to fail
+	}
+	go func() { _ = b.http.Serve(sock) }() // ends with Close
 	DeferCleanup(b.http.Close)
 	return b
 }
@@ -58,6 +80,7 @@ func (b *Backend) Port() int { return b.addr.Port }
 func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
 	b.paths[r.URL.Path]++
+	b.tls = r.TLS
 	b.mu.Unlock()
 	switch {
 	case strings.HasSuffix(r.URL.Path, "/hang"):
@@ -104,6 +127,16 @@ func (b *Backend) Hits(prefix string) int {
 		}
 	}
 	return n
+}
+
+// CloseAfterAnswer has it answer no second request on a connection.
+func (b *Backend) CloseAfterAnswer() { b.http.SetKeepAlivesEnabled(false) }
+
+// LastTLS is how the last request came, nil for plain text.
+func (b *Backend) LastTLS() *tls.ConnectionState {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.tls
 }
 
 // LastUpload is when the last byte of an upload came.
