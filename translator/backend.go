@@ -158,7 +158,7 @@ func (s *state) endpoints(svc *corev1.Service, port *gwv1.PortNumber) (lock.Back
 	if b.TLS, err = s.upstreamTLS(svc, sp); err != nil {
 		return lock.Backend{}, "BackendTLSPolicyNotValid", fmt.Errorf("Service %s port %d: %w", key, *port, err)
 	}
-	if b.HTTP2 = proto.http2; proto.tls && b.TLS == nil {
+	if b.HTTP2 = proto.http2; b.TLS == nil && needsTLS(sp) {
 		return lock.Backend{}, gwv1.RouteReasonUnsupportedProtocol, fmt.Errorf("Service %s port %d: appProtocol %s without a BackendTLSPolicy that targets the Service: nothing says whom to trust, and it is not reached unverified, or in plain text: make one",
 			key, *port, deref(sp.AppProtocol))
 	}
@@ -190,6 +190,12 @@ var appProtocols = map[string]*protocol{
 
 // appProtocol of a port: names of IANA are the same in upper and lower case (RFC 6335).
 func appProtocol(p corev1.ServicePort) string { return strings.ToLower(deref(p.AppProtocol)) }
+
+// needsTLS reports whether a port is not to be spoken to in plain text.
+func needsTLS(p corev1.ServicePort) bool {
+	proto := appProtocols[appProtocol(p)]
+	return proto != nil && proto.tls
+}
 
 func sliceEndpoints(slice *discoveryv1.EndpointSlice, portName string) []netip.AddrPort {
 	var out []netip.AddrPort

@@ -8,14 +8,16 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 )
 
-// Unserved is an object that has no status because nothing here serves it, or has
-// use for it. In a cluster another controller may; in a directory it is a typo.
+// Unserved is an object that nothing here serves, or has use for, or not the use that
+// it asks for. In a cluster another controller may; in a directory it is a typo.
 type Unserved struct {
 	Kind           string
 	Key            types.NamespacedName
@@ -35,6 +37,11 @@ func FindUnserved(o Objects, out *Result) []Unserved {
 			all = append(all, Unserved{"HTTPRoute", key, "spec.parentRefs", "names no Gateway of a GatewayClass of " + v1alpha1.ControllerName + " in these manifests: nothing will serve it"})
 		}
 	}
+	for key := range o.BackendTLSPolicies {
+		if field, why := uselessTLSPolicy(out.Statuses.BackendTLSPolicies[key]); why != "" {
+			all = append(all, Unserved{"BackendTLSPolicy", key, field, why})
+		}
+	}
 	for key, s := range o.EndpointSlices {
 		if field, why := uselessSlice(o, s); why != "" {
 			all = append(all, Unserved{"EndpointSlice", key, field, why})
@@ -44,6 +51,26 @@ func FindUnserved(o Objects, out *Result) []Unserved {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key.String(), b.Key.String()))
 	})
 	return all
+}
+
+// uselessTLSPolicy says why a BackendTLSPolicy does not count, or not as it says. One
+// whose target is misspelt would leave the real one in plain text.
+func uselessTLSPolicy(st gwv1.PolicyStatus) (field, why string) {
+	if len(st.Ancestors) == 0 {
+		return "spec.targetRefs", "names no Service that an accepted route reaches: no backend is reached over TLS because of it"
+	}
+	for _, a := range st.Ancestors {
+		for _, c := range a.Conditions {
+			if c.Status == metav1.ConditionFalse {
+				field := "spec.validation"
+				if c.Reason == string(gwv1.PolicyReasonConflicted) || c.Reason == string(gwv1.PolicyReasonTargetNotFound) {
+					field = "spec.targetRefs"
+				}
+				return field, c.Message
+			}
+		}
+	}
+	return "", ""
 }
 
 // uselessSlice says why an EndpointSlice gives its Service no endpoint, whatever

@@ -110,6 +110,7 @@ func newMapper() meta.RESTMapper {
 		{gateway, "Gateway", "gateways", meta.RESTScopeNamespace},
 		{gateway, "HTTPRoute", "httproutes", meta.RESTScopeNamespace},
 		{gateway, "ReferenceGrant", "referencegrants", meta.RESTScopeNamespace},
+		{gateway, "BackendTLSPolicy", "backendtlspolicies", meta.RESTScopeNamespace},
 		{v1alpha1.GroupVersion, "EmergencyPolicy", "emergencypolicies", meta.RESTScopeRoot},
 		{v1alpha1.GroupVersion, "Activation", "activations", meta.RESTScopeNamespace},
 		{corev1.SchemeGroupVersion, "Namespace", "namespaces", meta.RESTScopeRoot},

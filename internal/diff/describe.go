@@ -64,17 +64,11 @@ func gateway(p *posture.Posture, g *posture.Gateway) *about {
 			continue
 		}
 		for _, ref := range l.TLS.CertificateRefs {
-			text := "Secret " + string(ref.Name)
-			key := types.NamespacedName{Namespace: l.Key.Namespace, Name: string(ref.Name)}
-			if ref.Namespace != nil {
-				key.Namespace = string(*ref.Namespace)
-				text = "Secret " + key.String()
-			}
-			if obj := p.Objects.Secrets[key]; obj != nil {
-				text += ", certificate " + activation.Digest(obj.Data["tls.crt"])
-			}
-			a.is(fmt.Sprintf("listener %s shows", l.Text()), 0, text)
+			a.is(fmt.Sprintf("listener %s shows", l.Text()), 0, certificateOf(p, l.Key.Namespace, ref))
 		}
+	}
+	if t := g.Object.Spec.TLS; t != nil && t.Backend != nil && t.Backend.ClientCertificateRef != nil {
+		a.is("shows to backends", 0, certificateOf(p, g.Key.Namespace, *t.Backend.ClientCertificateRef))
 	}
 	name := "none"
 	if g.Policy != nil {
@@ -82,6 +76,19 @@ func gateway(p *posture.Posture, g *posture.Gateway) *about {
 	}
 	a.is("is under EmergencyPolicy", 0, name)
 	return a
+}
+
+func certificateOf(p *posture.Posture, namespace string, ref gwv1.SecretObjectReference) string {
+	text := "Secret " + string(ref.Name)
+	key := types.NamespacedName{Namespace: namespace, Name: string(ref.Name)}
+	if ref.Namespace != nil {
+		key.Namespace = string(*ref.Namespace)
+		text = "Secret " + key.String()
+	}
+	if obj := p.Objects.Secrets[key]; obj != nil {
+		text += ", certificate " + activation.Digest(obj.Data["tls.crt"])
+	}
+	return text
 }
 
 func allowed(l *posture.Listener) string {
@@ -149,6 +156,7 @@ func route(p *posture.Posture, r *posture.Route) *about {
 		} else {
 			a.has("reaches", backend(b))
 		}
+		spokenTo(a, b)
 	}
 	return a
 }
@@ -212,6 +220,20 @@ func backend(b posture.Backend) string {
 		return text + ", without endpoints in the manifests"
 	}
 	return text + " at " + strings.Join(at, ", ")
+}
+
+// spokenTo says how: plain text is wider than TLS, and that wider than not at all.
+func spokenTo(a *about, b posture.Backend) {
+	topic := fmt.Sprintf("speaks to Service %s port %d", b.Service, b.Port)
+	switch {
+	case b.Object == nil:
+	case b.Secure:
+		a.is(topic, -1, b.Spoken)
+	case b.Spoken == "":
+		a.is(topic, -2, "not at all")
+	default:
+		a.is(topic, 0, b.Spoken)
+	}
 }
 
 func referenceGrant(key types.NamespacedName, obj *gwv1.ReferenceGrant) *about {

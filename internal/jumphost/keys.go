@@ -86,12 +86,18 @@ func (p *picking) keysOf(ctx context.Context, r client.Reader, issuer *v1alpha1.
 	return nil
 }
 
-// pickCertificates takes those of listeners, with their private keys, or tells which
-// there must be.
+// pickCertificates takes those of listeners and of Gateways, with their private keys,
+// or tells which there must be.
 func (p *picking) pickCertificates(ctx context.Context, r client.Reader, private bool) error {
 	for gateway := range p.gateways {
-		for _, l := range p.all.Gateways[gateway].Spec.Listeners {
+		spec := &p.all.Gateways[gateway].Spec
+		for _, l := range spec.Listeners {
 			if err := p.pickCertificate(ctx, r, private, fmt.Sprintf("listener %s of Gateway %s", l.Name, gateway), gateway.Namespace, l.TLS); err != nil {
+				return err
+			}
+		}
+		if t := spec.TLS; t != nil && t.Backend != nil && t.Backend.ClientCertificateRef != nil {
+			if err := p.certificate(ctx, r, private, fmt.Sprintf("tls.backend of Gateway %s", gateway), gateway.Namespace, *t.Backend.ClientCertificateRef); err != nil {
 				return err
 			}
 		}
@@ -111,24 +117,32 @@ func (p *picking) pickCertificate(ctx context.Context, r client.Reader, private 
 		return nil
 	}
 	for _, ref := range tls.CertificateRefs {
-		name := types.NamespacedName{Namespace: namespace, Name: string(ref.Name)}
-		if ref.Namespace != nil {
-			name.Namespace = string(*ref.Namespace)
-		}
-		if !private {
-			p.tell("Secret %s is not exported: %s needs a certificate with its private key under that name on the jump host", name, listener)
-			continue
-		}
-		var secret corev1.Secret
-		switch err := r.Get(ctx, name, &secret); {
-		case apierrors.IsNotFound(err):
-			p.tell("Secret %s, of %s, does not exist", name, listener)
-		case err != nil:
+		if err := p.certificate(ctx, r, private, listener, namespace, ref); err != nil {
 			return err
-		default:
-			secret.Data = map[string][]byte{corev1.TLSCertKey: secret.Data[corev1.TLSCertKey], corev1.TLSPrivateKeyKey: secret.Data[corev1.TLSPrivateKeyKey]}
-			p.add(&secret)
 		}
+	}
+	return nil
+}
+
+// certificate takes one, which something names.
+func (p *picking) certificate(ctx context.Context, r client.Reader, private bool, of, namespace string, ref gwv1.SecretObjectReference) error {
+	name := types.NamespacedName{Namespace: namespace, Name: string(ref.Name)}
+	if ref.Namespace != nil {
+		name.Namespace = string(*ref.Namespace)
+	}
+	if !private {
+		p.tell("Secret %s is not exported: %s needs a certificate with its private key under that name on the jump host", name, of)
+		return nil
+	}
+	var secret corev1.Secret
+	switch err := r.Get(ctx, name, &secret); {
+	case apierrors.IsNotFound(err):
+		p.tell("Secret %s, of %s, does not exist", name, of)
+	case err != nil:
+		return err
+	default:
+		secret.Data = map[string][]byte{corev1.TLSCertKey: secret.Data[corev1.TLSCertKey], corev1.TLSPrivateKeyKey: secret.Data[corev1.TLSPrivateKeyKey]}
+		p.add(&secret)
 	}
 	return nil
 }

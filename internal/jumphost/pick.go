@@ -79,6 +79,9 @@ func pick(ctx context.Context, all *source.Set, direct client.Reader, o Options)
 	if err := p.pickKeys(ctx, direct); err != nil {
 		return nil, err
 	}
+	if err := p.pickTLSPolicies(ctx, direct); err != nil {
+		return nil, err
+	}
 	if err := p.pickCertificates(ctx, direct, o.PrivateKeys); err != nil {
 		return nil, err
 	}

@@ -24,6 +24,9 @@ type Backend struct {
 	Object *corev1.Service
 	// Endpoints of the Service that are ready.
 	Endpoints []Endpoint
+	// Spoken is how it is spoken to, "" for not at all; Secure: over TLS.
+	Spoken string
+	Secure bool
 }
 
 // Endpoint is an address, and the EndpointSlice that has it.
@@ -45,6 +48,9 @@ func (p *Posture) Backends(r *Route) []Backend {
 		}
 		b.Object = p.Objects.Services[b.Service]
 		p.endpoints(&b)
+		if b.Object != nil {
+			b.Spoken, b.Secure, _ = p.upstreams.Describe(b.Object, b.Port) // what is wrong is told of the policy
+		}
 		out = append(out, b)
 	}
 	for i, rule := range r.Object.Spec.Rules {

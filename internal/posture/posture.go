@@ -30,6 +30,8 @@ type Posture struct {
 	Result   *translator.Result
 	Gateways []*Gateway
 	Routes   []*Route
+
+	upstreams *translator.Upstreams
 }
 
 // Gateway is an emergency Gateway: one of a GatewayClass of ours.
@@ -99,7 +101,7 @@ type Opener struct {
 func Of(objects translator.Objects, now time.Time) *Posture {
 	dormant := objects
 	dormant.Activations = nil
-	p := &Posture{Objects: objects, Result: translator.Translate(translator.Input{Objects: dormant, Now: now})}
+	p := &Posture{Objects: objects, Result: translator.Translate(translator.Input{Objects: dormant, Now: now}), upstreams: translator.NewUpstreams(objects)}
 	for _, key := range SortedKeys(objects.Gateways) {
 		if g := p.gateway(key, objects.Gateways[key]); g != nil {
 			p.Gateways = append(p.Gateways, g)

@@ -10,6 +10,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/test/testbed"
 )
 
@@ -75,12 +76,18 @@ var _ = Describe("A backend with a BackendTLSPolicy", func() {
 		Entry("none of two", []string{backendName}, backendName, `, subjectAltNames: [{type: URI, uri: "spiffe://internal/db"}, {type: Hostname, hostname: x.test}]`, 503),
 	)
 
-	It("whose certificate another authority signed is not reached", func() {
+	It("whose certificate another authority signed is not reached, and the log says why", func() {
 		b := serving(ca().Sign(tomorrow(), backendName))
-		r := get(behindTLS(b, ca(), backendName, ""))
-		Expect(r).To(haveStatus(503))
-		Expect(r.Body).To(ContainSubstring("CERTIFICATE_VERIFY_FAILED"))
+		name := behindTLS(b, ca(), backendName, "")
+		path := "/api/" + name
+		Expect(shared.H1().Get(testbed.Host(name), path, shared.Token())).To(haveStatus(503))
 		Expect(b.Hits("/")).To(BeZero())
+		Eventually(func() string {
+			for _, e := range shared.Logged(audit.TypeEnd, path)[path] {
+				return e.Details
+			}
+			return ""
+		}).Should(ContainSubstring("CERTIFICATE_VERIFY_FAILED"))
 	})
 
 	It("whose certificate has expired is not reached", func() {
