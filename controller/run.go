@@ -287,7 +287,10 @@ func (c *controller) follow(parent context.Context) error {
 	go status.run(ctx)
 	status.poke()
 	c.engine.Poke()
-	return c.watchAway(ctx, cfg)
+	return c.watchAway(ctx, cfg, func() bool {
+		now, err := present(mapper, scheme)
+		return err == nil && len(now) > len(kinds)
+	})
 }
 
 // write starts, once, what writes to the API server and needs no watch.
@@ -318,17 +321,21 @@ func (c *controller) write(ctx context.Context, cfg *rest.Config, mapper meta.RE
 }
 
 // askEvery is how often the API server is asked whether it is there. After an absence
-// of less than awayFor the watches come back by themselves as soon.
+// of less than awayFor the watches come back by themselves as soon. Every moreEvery
+// times it is asked whether it has optional kinds now that it did not have: a
+// BackendTLSPolicy that nobody reads leaves a backend in plain text.
 const (
-	askEvery = time.Second
-	awayFor  = 3 * time.Second
+	askEvery  = time.Second
+	awayFor   = 3 * time.Second
+	moreEvery = 5
 )
 
-// watchAway returns when the API server is back after it was away, or ctx ends. It asks
-// on connections of its own: an old one may take long to be known as dead.
-func (c *controller) watchAway(ctx context.Context, cfg *rest.Config) error {
+// watchAway returns when the API server is back after it was away, when it has more
+// kinds, or ctx ends. It asks on connections of its own: an old one may take long to
+// be known as dead.
+func (c *controller) watchAway(ctx context.Context, cfg *rest.Config, more func() bool) error {
 	away := time.Time{}
-	for {
+	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -345,6 +352,9 @@ func (c *controller) watchAway(ctx context.Context, cfg *rest.Config) error {
 				continue
 			}
 			c.log.Info("the API server is back: reading the cluster anew", "after", after.Round(time.Second).String())
+			return nil
+		case err == nil && n%moreEvery == 0 && more():
+			c.log.Info("the API server has more kinds: reading the cluster anew")
 			return nil
 		}
 	}
