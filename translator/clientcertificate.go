@@ -29,7 +29,7 @@ func (s *state) resolveClientCertificate(g *gateway) {
 		reason = gwv1.ListenerConditionReason(gwv1.GatewayReasonInvalidClientCertificateRef)
 	}
 	g.client.reason = string(reason)
-	g.client.message = fmt.Sprintf("spec.tls.backend.clientCertificateRef: %v; backends with a BackendTLSPolicy answer 503 until then", err)
+	g.client.message = fmt.Sprintf("backends with a BackendTLSPolicy answer 503: spec.tls.backend.clientCertificateRef: %v", err)
 }
 
 // missing reports whether a certificate is named and there is none.

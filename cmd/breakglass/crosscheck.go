@@ -12,6 +12,7 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 	"github.com/breakglass-gateway/breakglass-gateway/translator"
 )
@@ -28,6 +29,9 @@ func translate(set *source.Set) []source.Problem {
 	}
 	for key, s := range out.Statuses.Gateways {
 		c.conditions("Gateway", key, "", s.Conditions, string(gwv1.GatewayConditionAccepted))
+		if refs := control.Condition(s.Conditions, string(gwv1.GatewayConditionResolvedRefs)); refs.Reason != string(gwv1.GatewayReasonListenersNotResolved) {
+			c.conditions("Gateway", key, "spec.tls.backend", []metav1.Condition{refs}, refs.Type)
+		}
 		for _, l := range s.Listeners {
 			c.conditions("Gateway", key, "spec.listeners["+string(l.Name)+"]", l.Conditions, string(gwv1.ListenerConditionAccepted), string(gwv1.ListenerConditionResolvedRefs))
 			for _, cond := range l.Conditions {

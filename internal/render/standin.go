@@ -125,18 +125,15 @@ func publicKeys(algorithms []v1alpha1.Algorithm) (string, error) {
 	return string(text), err
 }
 
-// certificates gives HTTPS listeners what they name and the manifests lack.
+// certificates gives HTTPS listeners and Gateways what they name and the manifests lack.
 func (s *standIns) certificates() error {
 	s.objects.Secrets = maps.Clone(s.objects.Secrets)
 	if s.objects.Secrets == nil {
 		s.objects.Secrets = map[types.NamespacedName]*corev1.Secret{}
 	}
 	var missing []types.NamespacedName
-	shows := func(namespace string, tls *gwv1.ListenerTLSConfig) {
-		if tls == nil {
-			return
-		}
-		for _, ref := range tls.CertificateRefs {
+	shows := func(namespace string, refs ...gwv1.SecretObjectReference) {
+		for _, ref := range refs {
 			name := types.NamespacedName{Namespace: namespace, Name: string(ref.Name)}
 			if ref.Namespace != nil {
 				name.Namespace = string(*ref.Namespace)
@@ -147,13 +144,13 @@ func (s *standIns) certificates() error {
 		}
 	}
 	for key, g := range s.objects.Gateways {
-		for _, l := range g.Spec.Listeners {
-			shows(key.Namespace, l.TLS)
-		}
+		shows(key.Namespace, certificateRefs(g)...)
 	}
 	for key, set := range s.objects.ListenerSets {
 		for _, l := range set.Spec.Listeners {
-			shows(key.Namespace, l.TLS)
+			if l.TLS != nil {
+				shows(key.Namespace, l.TLS.CertificateRefs...)
+			}
 		}
 	}
 	slices.SortFunc(missing, func(a, b types.NamespacedName) int { return bytes.Compare([]byte(a.String()), []byte(b.String())) })
@@ -170,6 +167,20 @@ func (s *standIns) certificates() error {
 		s.notes = append(s.notes, fmt.Sprintf("certificate of Secret %s: its private key is not in the manifests", name))
 	}
 	return nil
+}
+
+// certificateRefs of a Gateway: those of its listeners, and of what it shows to
+// backends.
+func certificateRefs(g *gwv1.Gateway) (refs []gwv1.SecretObjectReference) {
+	for _, l := range g.Spec.Listeners {
+		if l.TLS != nil {
+			refs = append(refs, l.TLS.CertificateRefs...)
+		}
+	}
+	if t := g.Spec.TLS; t != nil && t.Backend != nil && t.Backend.ClientCertificateRef != nil {
+		refs = append(refs, *t.Backend.ClientCertificateRef)
+	}
+	return refs
 }
 
 // certificate of a key that everybody knows: the number 1.
