@@ -20,7 +20,7 @@ import (
 type backend struct {
 	weight int32
 	lock.Backend
-	// broken: it cannot be resolved, and answers 500 to its share of the requests.
+	// broken: it cannot be resolved, and answers an error to its share of the requests.
 	broken  bool
 	filters filters // request and response only
 }
@@ -85,6 +85,7 @@ func (s *state) resolveBackend(ru *rule, field string, ref gwv1.BackendObjectRef
 	svc, reason, err := s.service(ru.route, ref)
 	if err == nil {
 		b.Backend, reason, err = s.endpoints(svc, ref.Port)
+		b.HTTP2 = b.HTTP2 || ru.route.grpc != nil // gRPC is HTTP/2, whatever the Service says
 	}
 	if err != nil {
 		b.broken = true
@@ -117,7 +118,7 @@ func (s *state) service(r *route, ref gwv1.BackendObjectReference) (*corev1.Serv
 	}
 	namespace, key := r.key.Namespace, r.serviceKey(ref)
 	r.services = append(r.services, key)
-	if key.Namespace != namespace && !s.granted(reference{fromKind: "HTTPRoute", fromNamespace: namespace, toKind: "Service", to: key}) {
+	if key.Namespace != namespace && !s.granted(reference{fromKind: r.key.Kind, fromNamespace: namespace, toKind: "Service", to: key}) {
 		return nil, gwv1.RouteReasonRefNotPermitted, fmt.Errorf("Service %s is in another namespace and no ReferenceGrant there permits it", key)
 	}
 	svc := s.in.Services[key]

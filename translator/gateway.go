@@ -35,6 +35,9 @@ type gateway struct {
 	base     []snapshot.Key // what does not depend on routes
 	edition  int            // of the frame that base was made of
 	snapshot *snapshot.Snapshot
+	parents  map[string]int // parentRefs of routes to it, by kind
+	stirred  bool           // one came or went since clashes were looked for
+	clashed  bool           // there were some
 }
 
 func (s *state) resolveGateways() {
@@ -43,7 +46,7 @@ func (s *state) resolveGateways() {
 		if c == nil {
 			continue // not ours
 		}
-		g := &gateway{key: key, obj: obj, class: c, scopes: map[string]*scope{}, leases: map[activation.WindowKey]*lease{}, snapshot: &snapshot.Snapshot{}}
+		g := &gateway{key: key, obj: obj, class: c, scopes: map[string]*scope{}, leases: map[activation.WindowKey]*lease{}, snapshot: &snapshot.Snapshot{}, parents: map[string]int{}}
 		g.accepted = yes(string(gwv1.GatewayConditionAccepted), string(gwv1.GatewayReasonAccepted))
 		if !c.cond.ok() {
 			g.refuse(gwv1.GatewayReasonInvalidParameters, fmt.Sprintf("GatewayClass %s: %s", c.obj.Name, c.cond.message))

@@ -18,6 +18,7 @@ import (
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/golden"
 )
 
@@ -138,14 +139,17 @@ func statusYAML(t *testing.T, out *Result) []byte {
 		c.SupportedFeatures = nil // the same for each, and not of what is in
 		classes[name] = c
 	}
-	routes := map[string]any{}
+	routes := map[string]map[string]any{}
 	for k, v := range out.Statuses.Routes {
-		routes[k.Ref()] = v
+		if routes[k.Kind] == nil {
+			routes[k.Kind] = map[string]any{}
+		}
+		routes[k.Kind][k.NamespacedName.String()] = v
 	}
 	all := map[string]any{
 		"gatewayClasses": classes,
 		"gateways":       byName(anyMap(out.Statuses.Gateways)),
-		"httpRoutes":     routes,
+		"httpRoutes":     routes[v1alpha1.KindHTTPRoute],
 		"policies":       out.Statuses.Policies,
 		"activations":    byName(anyMap(out.Statuses.Activations)),
 		"next":           out.Next,
@@ -155,6 +159,9 @@ func statusYAML(t *testing.T, out *Result) []byte {
 	}
 	if len(out.Statuses.ListenerSets) > 0 {
 		all["listenerSets"] = byName(anyMap(out.Statuses.ListenerSets))
+	}
+	if grpc := routes[v1alpha1.KindGRPCRoute]; grpc != nil {
+		all["grpcRoutes"] = grpc
 	}
 	return toYAML(t, all)
 }

@@ -15,11 +15,13 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/internal/compare"
 )
 
-// route is an HTTPRoute with at least one parent of ours.
+// route is an HTTPRoute or a GRPCRoute with at least one parent of ours.
 type route struct {
 	key     activation.RouteKey
-	obj     *gwv1.HTTPRoute
-	role    string // label breakglass.dev/role
+	obj     *gwv1.HTTPRoute // of a GRPCRoute: what it is as one
+	grpc    *gwv1.GRPCRoute // nil for an HTTPRoute
+	digest  string          // of its spec
+	role    string          // label breakglass.dev/role
 	parents []*parent
 	rules   []*rule
 	// unsupported and violation say why the whole route is refused.
@@ -37,6 +39,8 @@ type parent struct {
 	gateway  *gateway
 	set      *listenerSet // nil: the Gateway itself
 	attached []attachment
+	fits     condition // accepted, if no route of the other kind were there
+	clash    *clash    // nil: none is
 	accepted condition
 }
 
@@ -59,6 +63,9 @@ func (s *state) resolveRoutes(anew bool) {
 		for key := range s.in.HTTPRoutes {
 			stale[activation.HTTPRoute(key)] = true
 		}
+		for key := range s.in.GRPCRoutes {
+			stale[activation.GRPCRoute(key)] = true
+		}
 		for key := range s.routes {
 			stale[key] = true
 		}
@@ -67,13 +74,26 @@ func (s *state) resolveRoutes(anew bool) {
 		if old := s.routes[key]; old != nil {
 			s.takeOut(old)
 		}
-		if obj := s.in.HTTPRoutes[key.NamespacedName]; obj != nil {
-			if r := s.resolveRoute(key, obj); r != nil {
-				s.putIn(r)
-			}
+		if r := s.readRoute(key); r != nil && s.resolveRoute(r) {
+			s.putIn(r)
 		}
 		s.touched[key] = true
 	}
+	s.settleClashes()
+}
+
+// readRoute is nil if there is none.
+func (s *state) readRoute(key activation.RouteKey) *route {
+	if key.Kind == v1alpha1.KindGRPCRoute {
+		if obj := s.in.GRPCRoutes[key.NamespacedName]; obj != nil {
+			return grpcRoute(key, obj)
+		}
+		return nil
+	}
+	if obj := s.in.HTTPRoutes[key.NamespacedName]; obj != nil {
+		return &route{key: key, obj: obj, digest: activation.Digest(obj.Spec)}
+	}
+	return nil
 }
 
 // staleRoutes are those of which something that they are made of has changed.
@@ -81,6 +101,9 @@ func (s *state) staleRoutes() map[activation.RouteKey]bool {
 	stale := map[activation.RouteKey]bool{}
 	for key := range compare.Keys(s.was.HTTPRoutes, s.in.HTTPRoutes) {
 		stale[activation.HTTPRoute(key)] = true
+	}
+	for key := range compare.Keys(s.was.GRPCRoutes, s.in.GRPCRoutes) {
+		stale[activation.GRPCRoute(key)] = true
 	}
 	touch := func(service types.NamespacedName) {
 		s.lookAt(service)
@@ -96,16 +119,16 @@ func (s *state) staleRoutes() map[activation.RouteKey]bool {
 	return stale
 }
 
-// resolveRoute is nil for a route that is not ours.
-func (s *state) resolveRoute(key activation.RouteKey, obj *gwv1.HTTPRoute) *route {
-	r := &route{key: key, obj: obj, role: obj.Labels[v1alpha1.RoleLabel]}
-	for _, ref := range obj.Spec.ParentRefs {
-		if g, set := s.parentGateway(key, ref); g != nil {
+// resolveRoute reports whether the route is ours.
+func (s *state) resolveRoute(r *route) bool {
+	r.role = r.obj.Labels[v1alpha1.RoleLabel]
+	for _, ref := range r.obj.Spec.ParentRefs {
+		if g, set := s.parentGateway(r.key, ref); g != nil {
 			r.parents = append(r.parents, &parent{ref: ref, gateway: g, set: set})
 		}
 	}
 	if len(r.parents) == 0 {
-		return nil
+		return false
 	}
 	s.resolveRules(r)
 	for _, p := range r.parents {
@@ -114,9 +137,10 @@ func (s *state) resolveRoute(key activation.RouteKey, obj *gwv1.HTTPRoute) *rout
 	r.violation, r.foreign = r.scopeViolation(), s.foreign(r)
 	for _, p := range r.parents {
 		p.judge(r)
+		p.fits = p.accepted
 	}
 	r.decision = s.decisionRoute(r)
-	return r
+	return true
 }
 
 // putIn adds a route to whatever counts and finds it.
@@ -151,13 +175,16 @@ func (s *state) takeOut(r *route) {
 		sc.remove(r)
 		s.scopes[sc] = true
 	}
+	r.scopes = nil
 }
 
-// count adds n to the attached routes of r's listeners, of which several parentRefs may
-// name one.
+// count adds n to the routes of r's Gateways, and to the attached routes of its
+// listeners, of which several parentRefs may name one.
 func (r *route) count(n int32) {
 	counted := map[*listener]bool{}
 	for _, p := range r.parents {
+		p.gateway.parents[r.key.Kind] += int(n)
+		p.gateway.stirred = true
 		for _, a := range p.attached {
 			if p.accepted.ok() && !counted[a.listener] {
 				counted[a.listener] = true
@@ -214,7 +241,7 @@ func (s *state) attach(r *route, p *parent) {
 			continue
 		}
 		named = true
-		if !Allows(l.spec, p.home(), r.key.Namespace, s.in.Namespaces) || len(l.supported) == 0 {
+		if !Allows(l.spec, p.home(), r.key.Namespace, s.in.Namespaces) || !l.supports(gwv1.Kind(r.key.Kind)) {
 			continue
 		}
 		allowed = true
@@ -257,13 +284,14 @@ func (p *parent) judge(r *route) {
 }
 
 // placed reports whether the route takes its place in the match order of p's
-// Gateway. A refused route does too: what it names answers 404.
-func (p *parent) placed() bool { return len(p.attached) > 0 }
+// Gateway. A refused route does too: what it names answers 404. But routes of two
+// kinds never stand in one order (Gateway API, GRPCRouteSpec.hostnames).
+func (p *parent) placed() bool { return len(p.attached) > 0 && p.clash == nil }
 
 // decisionRoute is the route as the activation package sees it.
 func (s *state) decisionRoute(r *route) *activation.Route {
 	d := &activation.Route{
-		Key: r.key, Role: r.role, Digest: activation.Digest(r.obj.Spec),
+		Key: r.key, Role: r.role, Digest: r.digest,
 		Named: map[string]string{}, URLs: map[string][]string{},
 	}
 	policies := map[string]*policy{}

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
 )
 
@@ -155,23 +156,36 @@ func (l *listener) carriesHTTP() bool {
 
 // checkKinds keeps the route kinds that the listener allows and we serve.
 func (l *listener) checkKinds() {
-	httpRoute := gwv1.RouteGroupKind{Group: ptr(gwv1.Group(gwv1.GroupName)), Kind: "HTTPRoute"}
 	l.supported = []gwv1.RouteGroupKind{}
 	if !l.carriesHTTP() {
 		return
 	}
-	l.supported = []gwv1.RouteGroupKind{httpRoute}
+	for _, kind := range routeKinds {
+		l.supported = append(l.supported, gwv1.RouteGroupKind{Group: ptr(gwv1.Group(gwv1.GroupName)), Kind: kind})
+	}
 	if l.spec.AllowedRoutes == nil || len(l.spec.AllowedRoutes.Kinds) == 0 {
 		return
 	}
+	all := l.supported
 	l.supported = []gwv1.RouteGroupKind{}
 	for _, k := range l.spec.AllowedRoutes.Kinds {
-		if k.Kind == httpRoute.Kind && (k.Group == nil || *k.Group == gwv1.GroupName) {
-			l.supported = []gwv1.RouteGroupKind{httpRoute}
-			continue
+		i := slices.IndexFunc(all, func(o gwv1.RouteGroupKind) bool {
+			return k.Kind == o.Kind && (k.Group == nil || *k.Group == *o.Group)
+		})
+		switch {
+		case i < 0:
+			l.resolved = no(resolved, string(gwv1.ListenerReasonInvalidRouteKinds), fmt.Sprintf("allowedRoutes.kinds: %s is not supported here: only HTTPRoute and GRPCRoute are", k.Kind))
+		case !l.supports(k.Kind):
+			l.supported = append(l.supported, all[i])
 		}
-		l.resolved = no(resolved, string(gwv1.ListenerReasonInvalidRouteKinds), fmt.Sprintf("allowedRoutes.kinds: %s is not supported here: only HTTPRoute is", k.Kind))
 	}
+}
+
+// routeKinds are the kinds of routes that a listener takes.
+var routeKinds = []gwv1.Kind{v1alpha1.KindHTTPRoute, v1alpha1.KindGRPCRoute}
+
+func (l *listener) supports(kind gwv1.Kind) bool {
+	return slices.ContainsFunc(l.supported, func(k gwv1.RouteGroupKind) bool { return k.Kind == kind })
 }
 
 func (s *state) resolveCertificates(l *listener) {

@@ -15,13 +15,14 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
 )
 
-// match is one HTTPRouteMatch with its defaults filled in.
+// match is one match of a route with its defaults filled in.
 type match struct {
 	kind    gwv1.PathMatchType
 	path    string
 	method  string
 	headers []gwv1.HTTPHeaderMatch
 	query   []gwv1.HTTPQueryParamMatch
+	grpc    *grpcMatch // of a GRPCRoute
 	// invalid: Envoy would reject it, so it cannot even hold its place.
 	invalid error
 }
@@ -69,6 +70,9 @@ func (m match) catchAll() bool {
 	case gwv1.PathMatchRegularExpression:
 		re, err := regexp.Compile(`^(?:` + m.path + `)$`)
 		// No regular expression of a narrow route fits both of these.
+		if m.grpc != nil { // no name has more than letters, digits, dots and underscores
+			return err != nil || re.MatchString("/a1.Z9_break/Glass") && re.MatchString("/Q7/x_y")
+		}
 		return err != nil || re.MatchString("/a1/Z9~breakglass") && re.MatchString("/q_0.7@-/x")
 	}
 	return false
@@ -174,6 +178,9 @@ func (m match) envoy() *routev3.RouteMatch {
 			out.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: "/"}
 		}
 	}
+	if m.grpc != nil {
+		out.Grpc = &routev3.RouteMatch_GrpcRouteMatchOptions{} // by its content-type
+	}
 	if m.method != "" {
 		out.Headers = append(out.Headers, headerMatcher(":method", exact(m.method)))
 	}
@@ -227,6 +234,9 @@ func regex(expr string) *matcherv3.RegexMatcher { return &matcherv3.RegexMatcher
 // expression, then) the longest prefix, a method, more headers, more query
 // parameters. Equal ones keep the order of their routes and rules.
 func precedes(a, b match) int {
+	if a.grpc != nil && b.grpc != nil {
+		return cmp.Or(a.grpc.precedes(b.grpc), cmp.Compare(len(b.headers), len(a.headers)))
+	}
 	return cmp.Or(
 		cmp.Compare(pathRank(a.kind), pathRank(b.kind)),
 		cmp.Compare(b.pathLength(), a.pathLength()),

@@ -83,6 +83,29 @@ func genRoute(t *rapid.T, name string) *gwv1.HTTPRoute {
 	return r
 }
 
+func genGRPCRoute(t *rapid.T, name string) *gwv1.GRPCRoute {
+	as := genRoute(t, name)
+	r := &gwv1.GRPCRoute{ObjectMeta: as.ObjectMeta, Spec: gwv1.GRPCRouteSpec{CommonRouteSpec: as.Spec.CommonRouteSpec, Hostnames: as.Spec.Hostnames}}
+	r.CreationTimestamp = metav1.NewTime(epoch.Add(anyOf(t, "made", -time.Hour, time.Hour)))
+	for _, rule := range as.Spec.Rules {
+		to := gwv1.GRPCRouteRule{Name: rule.Name}
+		for range rapid.IntRange(0, 2).Draw(t, "methods") {
+			to.Matches = append(to.Matches, method(
+				anyOf(t, "method match", exactly, regExpr), mostly(t, "service", "a.B", "", "a.C", "a/b", "(", ".*"), mostly(t, "method", "Get", "", "Set", "G.*")))
+		}
+		for _, f := range rule.Filters {
+			to.Filters = append(to.Filters, gwv1.GRPCRouteFilter{
+				Type: gwv1.GRPCRouteFilterType(f.Type), RequestHeaderModifier: f.RequestHeaderModifier, ResponseHeaderModifier: f.ResponseHeaderModifier, RequestMirror: f.RequestMirror,
+			})
+		}
+		for _, b := range rule.BackendRefs {
+			to.BackendRefs = append(to.BackendRefs, gwv1.GRPCBackendRef{BackendRef: b.BackendRef})
+		}
+		r.Spec.Rules = append(r.Spec.Rules, to)
+	}
+	return r
+}
+
 func genRule(t *rapid.T, i int) gwv1.HTTPRouteRule {
 	rule := gwv1.HTTPRouteRule{}
 	if rapid.Bool().Draw(t, "named") {
@@ -163,7 +186,7 @@ func genMoreFilters(t *rapid.T) (out []gwv1.HTTPRouteFilter) {
 
 func genActivation(t *rapid.T, name string) *v1alpha1.Activation {
 	a := &v1alpha1.Activation{ObjectMeta: metav1.ObjectMeta{Namespace: "pay", Name: name}, Spec: v1alpha1.ActivationSpec{
-		TargetRefs: []v1alpha1.TargetReference{{Kind: mostly(t, "kind", "HTTPRoute", "GRPCRoute"), Name: anyOf(t, "target", "r0", "r1", "r2")}},
+		TargetRefs: []v1alpha1.TargetReference{{Kind: mostly(t, "kind", "HTTPRoute", "GRPCRoute", "GRPCRoute", "TLSRoute"), Name: anyOf(t, "target", "r0", "r1", "r2")}},
 		Role:       mostly(t, "role", "db", "web", "nope"), Reason: "r", Incident: mostly(t, "incident", "I", ""),
 		Duration: ptr(gwv1.Duration(anyOf(t, "duration", "1m", "10m", "1h"))),
 		Revoked:  rapid.IntRange(0, 9).Draw(t, "revoked") == 0,
@@ -200,7 +223,7 @@ func baseInput() *Input {
 		GatewayClasses: map[string]*gwv1.GatewayClass{"emergency": {ObjectMeta: metav1.ObjectMeta{Name: "emergency"}, Spec: gwv1.GatewayClassSpec{
 			ControllerName: v1alpha1.ControllerName, ParametersRef: &gwv1.ParametersReference{Group: v1alpha1.GroupName, Kind: "EmergencyPolicy", Name: "emergency"},
 		}}},
-		Gateways: map[types.NamespacedName]*gwv1.Gateway{}, HTTPRoutes: map[types.NamespacedName]*gwv1.HTTPRoute{},
+		Gateways: map[types.NamespacedName]*gwv1.Gateway{}, HTTPRoutes: map[types.NamespacedName]*gwv1.HTTPRoute{}, GRPCRoutes: map[types.NamespacedName]*gwv1.GRPCRoute{},
 		Policies: map[string]*v1alpha1.EmergencyPolicy{}, Activations: map[types.NamespacedName]*v1alpha1.Activation{},
 	}}
 	in.Gateways[key("door")] = &gwv1.Gateway{ObjectMeta: metav1.ObjectMeta{Namespace: "pay", Name: "door"}, Spec: gwv1.GatewaySpec{GatewayClassName: "emergency", Listeners: []gwv1.Listener{
@@ -232,10 +255,19 @@ func step(t *rapid.T, in *Input, reject map[snapshot.Key]string) {
 			in.HTTPRoutes[key(name)] = genRoute(t, name)
 		}
 	}
+	for i := range 3 {
+		name := fmt.Sprintf("r%d", i) // the names of the HTTPRoutes
+		switch rapid.IntRange(0, 9).Draw(t, "GRPCRoute") {
+		case 2:
+			in.GRPCRoutes[key(name)] = genGRPCRoute(t, name)
+		case 3:
+			delete(in.GRPCRoutes, key(name))
+		}
+	}
 	for i := range 4 {
 		name := fmt.Sprintf("act%d", i)
 		switch rapid.IntRange(0, 4).Draw(t, "activation") {
-		case 0:
+		case 0, 2, 3:
 			in.Activations[key(name)] = genActivation(t, name)
 		case 1:
 			delete(in.Activations, key(name))
@@ -324,12 +356,19 @@ func checkWindows(t *rapid.T, in *Input, out *Result) int {
 
 func covered(t *rapid.T, in *Input, route, role string, deadline time.Time) {
 	t.Helper()
-	ns, name, _ := strings.Cut(route, "/")
-	obj := in.HTTPRoutes[types.NamespacedName{Namespace: ns, Name: name}]
-	if obj == nil {
+	kind, path, _ := strings.Cut(activation.RouteOfRef(route), " ")
+	ns, name, _ := strings.Cut(path, "/")
+	var digest, l string
+	if obj := in.HTTPRoutes[types.NamespacedName{Namespace: ns, Name: name}]; kind == "HTTPRoute" && obj != nil {
+		digest, l = activation.Digest(obj.Spec), obj.Labels[v1alpha1.RoleLabel]
+	}
+	if obj := in.GRPCRoutes[types.NamespacedName{Namespace: ns, Name: name}]; kind == "GRPCRoute" && obj != nil {
+		digest, l = activation.Digest(obj.Spec), obj.Labels[v1alpha1.RoleLabel]
+	}
+	if digest == "" {
 		t.Fatalf("%s is served and does not exist", route)
 	}
-	if l := obj.Labels[v1alpha1.RoleLabel]; l != "" && l != role {
+	if l != "" && l != role {
 		t.Fatalf("%s is served for role %s, its label says %s", route, role, l)
 	}
 	for _, r := range in.Records {
@@ -337,8 +376,8 @@ func covered(t *rapid.T, in *Input, route, role string, deadline time.Time) {
 		if r.Final() || a == nil || a.Spec.Revoked || r.Spec.Role != role || !in.Now.Before(r.Deadline) || r.Start.After(in.Now) && in.Now.Before(r.Start.Add(-time.Hour)) {
 			continue
 		}
-		for _, tg := range r.Targets {
-			if tg.Route == route && tg.EndedAt.IsZero() && tg.Digest == activation.Digest(obj.Spec) && !deadline.After(r.Deadline) {
+		for k, tg := range r.Targets {
+			if strings.HasPrefix(k, kind+"/"+name) && tg.Route == route && tg.EndedAt.IsZero() && tg.Digest == digest && !deadline.After(r.Deadline) {
 				return
 			}
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
 )
 
-// rule is one rule of an HTTPRoute.
+// rule is one rule of a route.
 type rule struct {
 	route    *route
 	index    int
@@ -49,6 +49,9 @@ func (s *state) resolveRules(r *route) {
 			ru.key = string(*spec.Name)
 		}
 		ru.matches = readMatches(spec.Matches)
+		if r.grpc != nil {
+			r.readMethods(ru)
+		}
 		refuse := func(err error) {
 			if err != nil && r.unsupported == "" {
 				r.unsupported = fmt.Sprintf("spec.rules[%d].%v", i, err)
@@ -56,6 +59,7 @@ func (s *state) resolveRules(r *route) {
 		}
 		var err error
 		ru.filters, err = readFilters(spec.Filters)
+		refuse(r.unsupportedFilter(i))
 		refuse(err)
 		refuse(unsupportedRule(spec))
 		refuse(checkRetry(spec.Retry))
@@ -134,7 +138,7 @@ func (ru *rule) action(opening string, m match, at origin) lock.Action {
 	case ru.filters.redirect != nil:
 		do.Redirect = ru.filters.redirectAction(m, at)
 	case !ru.reaches():
-		do.Status = 500
+		do.Status = ru.brokenStatus()
 	default:
 		do.Forward = ru.forward(opening)
 		ru.filters.rewriteTo(do.Forward, m)
@@ -157,7 +161,7 @@ func (ru *rule) reaches() bool {
 }
 
 // forward balances over the backends. A backendRef that cannot be resolved
-// answers 500 to its own share of the requests, as Gateway API asks for: its
+// answers an error to its own share of the requests, as Gateway API asks for: its
 // cluster is one that never exists.
 func (ru *rule) forward(opening string) *routev3.RouteAction {
 	a := &routev3.RouteAction{Timeout: ru.timeout(), RetryPolicy: ru.retryPolicy()}
@@ -169,7 +173,7 @@ func (ru *rule) forward(opening string) *routev3.RouteAction {
 		w := &routev3.WeightedCluster_ClusterWeight{Name: lock.ClusterName(opening, i), Weight: wrapperspb.UInt32(uint32(b.weight))}
 		if b.broken {
 			w.Name = lock.NoCluster
-			a.ClusterNotFoundResponseCode = routev3.RouteAction_INTERNAL_SERVER_ERROR
+			a.ClusterNotFoundResponseCode = ru.brokenCode()
 		}
 		if ru.perBackend() {
 			w.RequestHeadersToAdd, w.RequestHeadersToRemove = ru.filters.request.then(b.filters.request).envoy()

@@ -51,6 +51,9 @@ func noCatchAllPath(r *route, scope *v1alpha1.Scope) string {
 	for _, ru := range r.rules {
 		for i, m := range ru.matches {
 			if !scope.AllowCatchAllPath && m.catchAll() {
+				if m.grpc != nil {
+					return fmt.Sprintf("spec.rules[%d].matches[%d].method: covers every service and method: name those an incident needs, or relax scope.allowCatchAllPath", ru.index, i)
+				}
 				return fmt.Sprintf("spec.rules[%d].matches[%d].path: covers every path: name the paths an incident needs, or relax scope.allowCatchAllPath", ru.index, i)
 			}
 		}

@@ -85,6 +85,7 @@ func TestATranslatorThatRemembersSaysWhatOneThatDoesNotWould(t *testing.T) {
 // copied is o in maps of its own: those of before must not change.
 func copied(o Objects) Objects {
 	o.Namespaces, o.GatewayClasses, o.Gateways, o.HTTPRoutes = maps.Clone(o.Namespaces), maps.Clone(o.GatewayClasses), maps.Clone(o.Gateways), maps.Clone(o.HTTPRoutes)
+	o.GRPCRoutes = maps.Clone(o.GRPCRoutes)
 	o.ReferenceGrants, o.Services, o.EndpointSlices = maps.Clone(o.ReferenceGrants), maps.Clone(o.Services), maps.Clone(o.EndpointSlices)
 	o.ListenerSets = maps.Clone(o.ListenerSets)
 	o.Secrets, o.ConfigMaps, o.Policies, o.Activations = maps.Clone(o.Secrets), maps.Clone(o.ConfigMaps), maps.Clone(o.Policies), maps.Clone(o.Activations)

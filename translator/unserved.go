@@ -34,7 +34,12 @@ func FindUnserved(o Objects, out *Result) []Unserved {
 	}
 	for key := range o.HTTPRoutes {
 		if _, ours := out.Statuses.Routes[activation.HTTPRoute(key)]; !ours {
-			all = append(all, Unserved{"HTTPRoute", key, "spec.parentRefs", "names no Gateway of a GatewayClass of " + v1alpha1.ControllerName + " in these manifests: nothing will serve it"})
+			all = append(all, unservedRoute(activation.HTTPRoute(key)))
+		}
+	}
+	for key := range o.GRPCRoutes {
+		if _, ours := out.Statuses.Routes[activation.GRPCRoute(key)]; !ours {
+			all = append(all, unservedRoute(activation.GRPCRoute(key)))
 		}
 	}
 	for key := range o.BackendTLSPolicies {
@@ -71,6 +76,10 @@ func uselessTLSPolicy(st gwv1.PolicyStatus) (field, why string) {
 		}
 	}
 	return "", ""
+}
+
+func unservedRoute(key activation.RouteKey) Unserved {
+	return Unserved{key.Kind, key.NamespacedName, "spec.parentRefs", "names no Gateway of a GatewayClass of " + v1alpha1.ControllerName + " in these manifests: nothing will serve it"}
 }
 
 // uselessSlice says why an EndpointSlice gives its Service no endpoint, whatever

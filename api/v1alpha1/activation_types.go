@@ -142,7 +142,7 @@ type TargetReference struct {
 	//
 	// +optional
 	// +kubebuilder:default=HTTPRoute
-	// +kubebuilder:validation:Enum=HTTPRoute
+	// +kubebuilder:validation:Enum=HTTPRoute;GRPCRoute
 	Kind string `json:"kind,omitempty"`
 	// Name of the route.
 	//

@@ -26,6 +26,9 @@ func RouteOf(namespace string, t v1alpha1.TargetReference) RouteKey {
 // HTTPRoute names an HTTPRoute.
 func HTTPRoute(key types.NamespacedName) RouteKey { return RouteKey{v1alpha1.KindHTTPRoute, key} }
 
+// GRPCRoute names a GRPCRoute.
+func GRPCRoute(key types.NamespacedName) RouteKey { return RouteKey{v1alpha1.KindGRPCRoute, key} }
+
 // String is the key for people: "HTTPRoute pay/db".
 func (k RouteKey) String() string { return k.Kind + " " + k.NamespacedName.String() }
 

@@ -18,6 +18,7 @@ type Objects struct {
 	Gateways           map[types.NamespacedName]*gwv1.Gateway
 	ListenerSets       map[types.NamespacedName]*gwv1.ListenerSet
 	HTTPRoutes         map[types.NamespacedName]*gwv1.HTTPRoute
+	GRPCRoutes         map[types.NamespacedName]*gwv1.GRPCRoute
 	BackendTLSPolicies map[types.NamespacedName]*gwv1.BackendTLSPolicy
 	ReferenceGrants    map[types.NamespacedName]*gwv1.ReferenceGrant
 	Services           map[types.NamespacedName]*corev1.Service

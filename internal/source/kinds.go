@@ -101,6 +101,12 @@ var kinds = []*kind{
 		shelf: namespaced(func(s *Set) *map[types.NamespacedName]*gwv1.HTTPRoute { return &s.HTTPRoutes }),
 	},
 	{
+		group: gwv1.GroupName, name: "GRPCRoute", versions: []string{"v1"}, namespaced: true,
+		crd:    "gateway.networking.k8s.io_grpcroutes.yaml",
+		newObj: func() object { return &gwv1.GRPCRoute{} }, newName: apivalidation.NameIsDNSSubdomain,
+		shelf: namespaced(func(s *Set) *map[types.NamespacedName]*gwv1.GRPCRoute { return &s.GRPCRoutes }),
+	},
+	{
 		group: gwv1.GroupName, name: "ReferenceGrant", versions: []string{"v1", "v1beta1"}, namespaced: true,
 		crd:    "gateway.networking.k8s.io_referencegrants.yaml",
 		newObj: func() object { return &gwv1.ReferenceGrant{} }, newName: apivalidation.NameIsDNSSubdomain,
