@@ -55,10 +55,9 @@ func (o *outcome) apply(key source.ObjectKey, obj client.Object) bool {
 		}
 		applySet(&obj.Status, is)
 	case *gwv1.HTTPRoute:
-		if !o.current(key, obj) {
-			return false
-		}
-		obj.Status.Parents = applyParents(obj.Status.Parents, st.Routes[activation.HTTPRoute(name)].Parents)
+		return o.applyRoute(key, obj, &obj.Status.RouteStatus, activation.HTTPRoute(name))
+	case *gwv1.GRPCRoute:
+		return o.applyRoute(key, obj, &obj.Status.RouteStatus, activation.GRPCRoute(name))
 	case *gwv1.BackendTLSPolicy:
 		if !o.current(key, obj) {
 			return false
@@ -66,6 +65,16 @@ func (o *outcome) apply(key source.ObjectKey, obj client.Object) bool {
 		obj.Status.Ancestors = applyAncestors(obj.Status.Ancestors, st.BackendTLSPolicies[name].Ancestors)
 	}
 	return !equality.Semantic.DeepEqual(was, obj)
+}
+
+// applyRoute reports whether it has changed status, which is obj's.
+func (o *outcome) applyRoute(key source.ObjectKey, obj client.Object, status *gwv1.RouteStatus, route activation.RouteKey) bool {
+	if !o.current(key, obj) {
+		return false
+	}
+	was := status.DeepCopy()
+	status.Parents = applyParents(status.Parents, o.result.Statuses.Routes[route].Parents)
+	return !equality.Semantic.DeepEqual(was, status)
 }
 
 // activation is what o says of an Activation, if it is of this very one and takes
@@ -236,11 +245,17 @@ func transient(was, is client.Object) bool {
 	case *v1alpha1.Activation:
 		return opening(is.Status.Conditions, v1alpha1.ConditionLive) && equality.Semantic.DeepEqual(memory(was.(*v1alpha1.Activation)), memory(is))
 	case *gwv1.HTTPRoute:
-		return slices.ContainsFunc(is.Status.Parents, func(p gwv1.RouteParentStatus) bool {
-			return p.ControllerName == v1alpha1.ControllerName && opening(p.Conditions, v1alpha1.ConditionRouteLive)
-		})
+		return openingRoute(is.Status.Parents)
+	case *gwv1.GRPCRoute:
+		return openingRoute(is.Status.Parents)
 	}
 	return false
+}
+
+func openingRoute(parents []gwv1.RouteParentStatus) bool {
+	return slices.ContainsFunc(parents, func(p gwv1.RouteParentStatus) bool {
+		return p.ControllerName == v1alpha1.ControllerName && opening(p.Conditions, v1alpha1.ConditionRouteLive)
+	})
 }
 
 func opening(conditions []metav1.Condition, kind string) bool {

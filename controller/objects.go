@@ -45,8 +45,8 @@ var watched = []struct {
 	optional bool
 }{
 	{obj: &corev1.Namespace{}}, {obj: &corev1.Service{}}, {obj: &discoveryv1.EndpointSlice{}}, {obj: &corev1.Secret{}}, {obj: &corev1.ConfigMap{}},
-	{obj: &gwv1.GatewayClass{}}, {obj: &gwv1.Gateway{}}, {obj: &gwv1.HTTPRoute{}}, {obj: &gwv1.ReferenceGrant{}, optional: true}, {obj: &gwv1.ListenerSet{}, optional: true},
-	{obj: &gwv1.BackendTLSPolicy{}, optional: true},
+	{obj: &gwv1.GatewayClass{}}, {obj: &gwv1.Gateway{}}, {obj: &gwv1.HTTPRoute{}}, {obj: &gwv1.GRPCRoute{}, optional: true}, {obj: &gwv1.ReferenceGrant{}, optional: true},
+	{obj: &gwv1.ListenerSet{}, optional: true}, {obj: &gwv1.BackendTLSPolicy{}, optional: true},
 	{obj: &v1alpha1.EmergencyPolicy{}}, {obj: &v1alpha1.Activation{}},
 }
 

@@ -13,6 +13,7 @@ import (
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/grpcroute"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 	"github.com/breakglass-gateway/breakglass-gateway/translator"
 )
@@ -153,13 +154,18 @@ func referencesOf(obj client.Object) (out []source.ObjectKey) {
 		}
 		out = append(out, key)
 	}
-	switch o := obj.(type) {
-	case *gwv1.HTTPRoute:
+	backends := func(o *gwv1.HTTPRoute) {
 		for i := range o.Spec.Rules {
 			for _, b := range translator.BackendRefs(&o.Spec.Rules[i]) {
 				add("Service", b.Namespace, string(b.Name))
 			}
 		}
+	}
+	switch o := obj.(type) {
+	case *gwv1.HTTPRoute:
+		backends(o)
+	case *gwv1.GRPCRoute:
+		backends(grpcroute.HTTP(o))
 	case *gwv1.BackendTLSPolicy:
 		for _, r := range o.Spec.Validation.CACertificateRefs {
 			if r.Group == "" && r.Kind == "ConfigMap" {
@@ -231,6 +237,8 @@ func trim(obj client.Object) client.Object {
 		return &gwv1.ListenerSet{ObjectMeta: meta, Spec: o.Spec}
 	case *gwv1.HTTPRoute:
 		return &gwv1.HTTPRoute{ObjectMeta: meta, Spec: o.Spec}
+	case *gwv1.GRPCRoute:
+		return &gwv1.GRPCRoute{ObjectMeta: meta, Spec: o.Spec}
 	case *gwv1.BackendTLSPolicy:
 		return &gwv1.BackendTLSPolicy{ObjectMeta: meta, Spec: o.Spec}
 	case *gwv1.ReferenceGrant:

@@ -135,6 +135,9 @@ func (s *statuses) enqueue(now *outcome) {
 	for key := range compare.Keys(old.set.HTTPRoutes, now.set.HTTPRoutes) {
 		route(activation.HTTPRoute(key))
 	}
+	for key := range compare.Keys(old.set.GRPCRoutes, now.set.GRPCRoutes) {
+		route(activation.GRPCRoute(key))
+	}
 	s.enqueueTLSPolicies(old, now)
 }
 
@@ -193,7 +196,7 @@ func (s *statuses) seen(key source.ObjectKey, obj client.Object) {
 	switch key.Kind {
 	case "Activation":
 		s.urgent.Add(key)
-	case "EmergencyPolicy", "GatewayClass", "Gateway", "ListenerSet", "HTTPRoute", "BackendTLSPolicy":
+	case "EmergencyPolicy", "GatewayClass", "Gateway", "ListenerSet", "HTTPRoute", "GRPCRoute", "BackendTLSPolicy":
 		s.queue.Add(key)
 	}
 }
@@ -272,6 +275,8 @@ func emptyOf(key source.ObjectKey) client.Object {
 		return &gwv1.GatewayClass{}
 	case "Gateway":
 		return &gwv1.Gateway{}
+	case "GRPCRoute":
+		return &gwv1.GRPCRoute{}
 	case "ListenerSet":
 		return &gwv1.ListenerSet{}
 	case "BackendTLSPolicy":

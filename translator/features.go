@@ -19,6 +19,8 @@ var supported = []features.FeatureName{
 	features.SupportGatewayBackendClientCertificate,
 	features.SupportGatewayInfrastructure,
 	features.SupportGatewayPort8080,
+	features.SupportGRPCRoute,
+	features.SupportGRPCRouteNamedRouteRule,
 	features.SupportGatewayStaticAddresses,
 	features.SupportHTTPRoute,
 	features.SupportHTTPRoute303RedirectStatusCode,

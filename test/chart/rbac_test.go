@@ -30,6 +30,7 @@ func init() {
 	row("the doors and their listeners", everywhere, "gateway.networking.k8s.io/gateways", read...)
 	row("the dormant routes, and whether one attaches elsewhere too", everywhere, "gateway.networking.k8s.io/httproutes", read...)
 	row("more listeners of the doors", everywhere, "gateway.networking.k8s.io/listenersets", read...)
+	row("the same of gRPC", everywhere, "gateway.networking.k8s.io/grpcroutes", read...)
 	row("which namespaces share backends and certificates", everywhere, "gateway.networking.k8s.io/referencegrants", read...)
 	row("how backends are spoken to", everywhere, "gateway.networking.k8s.io/backendtlspolicies", read...)
 	row("conditions of the Gateway API", everywhere, "gateway.networking.k8s.io/backendtlspolicies/status", write...)
@@ -37,6 +38,7 @@ func init() {
 	row("conditions of the Gateway API", everywhere, "gateway.networking.k8s.io/gateways/status", write...)
 	row("conditions of the Gateway API", everywhere, "gateway.networking.k8s.io/listenersets/status", write...)
 	row("conditions of the Gateway API, and whether the route is live", everywhere, "gateway.networking.k8s.io/httproutes/status", write...)
+	row("the same of gRPC", everywhere, "gateway.networking.k8s.io/grpcroutes/status", write...)
 	row("who breaks the glass", everywhere, "breakglass.dev/activations", read...)
 	row("who may, for how long", everywhere, "breakglass.dev/emergencypolicies", read...)
 	row("what became of it", everywhere, "breakglass.dev/activations/status", write...)
@@ -183,7 +185,10 @@ func TestARoleForPeopleHasOnePart(t *testing.T) {
 		}
 	}
 	want := map[string][]string{
-		"breakglass-author":                         {"httproutes  create", "httproutes  update", "httproutes  patch", "httproutes  delete"},
+		"breakglass-author":                         {
+			"httproutes  create", "httproutes  update", "httproutes  patch", "httproutes  delete",
+			"grpcroutes  create", "grpcroutes  update", "grpcroutes  patch", "grpcroutes  delete",
+		},
 		"breakglass-activator":                      {"activations  create"},
 		"breakglass-activator-db-failover":          {"activations  create", "emergencyroles db-failover activate"},
 		"breakglass-activator-deploy-rollback":      {"activations  create", "emergencyroles deploy-rollback activate"},
