@@ -185,7 +185,7 @@ func TestARoleForPeopleHasOnePart(t *testing.T) {
 		}
 	}
 	want := map[string][]string{
-		"breakglass-author":                         {
+		"breakglass-author": {
 			"httproutes  create", "httproutes  update", "httproutes  patch", "httproutes  delete",
 			"grpcroutes  create", "grpcroutes  update", "grpcroutes  patch", "grpcroutes  delete",
 		},
