@@ -133,6 +133,11 @@ var _ = Describe("Requests", Ordered, ContinueOnFailure, func() {
 		Entry("the wildcard itself", "*.example.test"),
 		Entry("only a star", "*"),
 		Entry("with user information", "x@"+host),
+		Entry("with a password", host+":x@other.example.test"),
+		Entry("with a port that is none", host+":x"),
+		Entry("with an empty port", host+":"),
+		Entry("with two ports", host+":80:81"),
+		Entry("in brackets", "["+host+"]"),
 		Entry("a list", host+","+host),
 	)
 
