@@ -130,25 +130,7 @@ func route(p *posture.Posture, r *posture.Route) *about {
 		if rule.Name != nil {
 			name = "rule " + string(*rule.Name)
 		}
-		if len(rule.Filters) > 0 {
-			a.is(name+" has filters", 0, filters(rule.Filters))
-		} else {
-			a.is(name+" has filters", 0, "none")
-		}
-		if t := rule.Timeouts; t != nil && t.Request != nil {
-			a.is(name+" has a timeout of", 0, string(*t.Request))
-		}
-		if t := rule.Timeouts; t != nil && t.BackendRequest != nil {
-			a.is(name+" has a timeout of each try of", 0, string(*t.BackendRequest))
-		}
-		if rule.Retry != nil {
-			a.is(name+" tries again", 0, "what fails ("+activation.Digest(rule.Retry)+")")
-		}
-		for j, b := range rule.BackendRefs {
-			if len(b.Filters) > 0 {
-				a.is(fmt.Sprintf("%s has filters of backend %d", name, j), 0, filters(b.Filters))
-			}
-		}
+		describeRule(a, name, rule)
 	}
 	for _, b := range p.Backends(r) {
 		if b.Copies {
@@ -159,6 +141,29 @@ func route(p *posture.Posture, r *posture.Route) *about {
 		spokenTo(a, b)
 	}
 	return a
+}
+
+// describeRule says what the rule does with requests.
+func describeRule(a *about, name string, rule *gwv1.HTTPRouteRule) {
+	if len(rule.Filters) > 0 {
+		a.is(name+" has filters", 0, filters(rule.Filters))
+	} else {
+		a.is(name+" has filters", 0, "none")
+	}
+	if t := rule.Timeouts; t != nil && t.Request != nil {
+		a.is(name+" has a timeout of", 0, string(*t.Request))
+	}
+	if t := rule.Timeouts; t != nil && t.BackendRequest != nil {
+		a.is(name+" has a timeout of each try of", 0, string(*t.BackendRequest))
+	}
+	if rule.Retry != nil {
+		a.is(name+" tries again", 0, "what fails ("+activation.Digest(rule.Retry)+")")
+	}
+	for j, b := range rule.BackendRefs {
+		if len(b.Filters) > 0 {
+			a.is(fmt.Sprintf("%s has filters of backend %d", name, j), 0, filters(b.Filters))
+		}
+	}
 }
 
 func matched(p posture.Place, m gwv1.HTTPRouteMatch) string {
