@@ -60,7 +60,7 @@ func full() *dataaccesslogv3.HTTPAccessLogEntry {
 			UpstreamCluster: "c-1", ResponseFlags: &dataaccesslogv3.ResponseFlags{UpstreamConnectionTermination: true, UpstreamMaxStreamDurationReached: true},
 			Metadata: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{jwtNamespace: md}},
 			CustomTags: map[string]string{"bg.epoch": "e-1", "bg.connection": "7", "bg.gateway": "ops/gw", "bg.route": "pay/db", "bg.rule": "1", "bg.role": "dba",
-				"bg.activations": "pay/a, pay/b", "bg.incident": "INC-1", "bg.opening": "o-1"},
+				"bg.activations": "pay/a, pay/b", "bg.incident": "INC-1", "bg.opening": "o-1", "bg.certificate": "ab12"},
 		},
 		Request: &dataaccesslogv3.HTTPRequestProperties{RequestMethod: corev3.RequestMethod_POST, Authority: "db.example", Path: "/rewritten",
 			OriginalPath: "/failover?to=b&" + token, RequestBodyBytes: 10, RequestId: "a client's own",
@@ -78,7 +78,7 @@ func TestEachFieldOfARequestIsKept(t *testing.T) {
 		Status: 200, ResponseFlags: "UC,UMSDR", Details: "via_upstream", BytesIn: 10, BytesOut: 20,
 		Route: "pay/db", Rule: "1", Activations: []string{"pay/a", "pay/b"}, Role: "dba", Incident: "INC-1", Opening: "o-1",
 		Issuer: "https://idp", Subject: "bob", JTI: "j-1",
-		ClientAddress: "192.0.2.7:1234", PeerAddress: "[::1]:99", UpstreamAddress: "10.0.0.1:80", UpstreamCluster: "c-1",
+		ClientAddress: "192.0.2.7:1234", ClientCertificate: "ab12", PeerAddress: "[::1]:99", UpstreamAddress: "10.0.0.1:80", UpstreamCluster: "c-1",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

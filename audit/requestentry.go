@@ -72,10 +72,13 @@ type RequestEntry struct {
 	Subject string `json:"subject,omitempty"`
 	JTI     string `json:"jti,omitempty"`
 
-	ClientAddress   string `json:"clientAddress,omitempty"` // after trusted hops
-	PeerAddress     string `json:"peerAddress,omitempty"`   // of the connection, where it differs
-	UpstreamAddress string `json:"upstreamAddress,omitempty"`
-	UpstreamCluster string `json:"upstreamCluster,omitempty"`
+	ClientAddress string `json:"clientAddress,omitempty"` // after trusted hops
+	PeerAddress   string `json:"peerAddress,omitempty"`   // of the connection, where it differs
+	// ClientCertificate is the SHA-256 of the client's certificate, in lower-case hex, where
+	// the Gateway asks for one and Envoy has checked it.
+	ClientCertificate string `json:"clientCertificate,omitempty"`
+	UpstreamAddress   string `json:"upstreamAddress,omitempty"`
+	UpstreamCluster   string `json:"upstreamCluster,omitempty"`
 
 	// Cut says why we ended the stream: "closed" (deadline, revocation, panic
 	// button: see the entries of its activations) or "token" (the token's end).
@@ -127,10 +130,11 @@ func newRequestEntry(node, typ string, e *dataaccesslogv3.HTTPAccessLogEntry) Re
 
 		Issuer: claim(claims["iss"]), Subject: claim(claims["sub"]), JTI: claim(claims["jti"]),
 
-		ClientAddress:   address(c.GetDownstreamRemoteAddress()),
-		PeerAddress:     address(c.GetDownstreamDirectRemoteAddress()),
-		UpstreamAddress: address(c.GetUpstreamRemoteAddress()),
-		UpstreamCluster: c.GetUpstreamCluster(),
+		ClientAddress:     address(c.GetDownstreamRemoteAddress()),
+		ClientCertificate: tag["bg.certificate"],
+		PeerAddress:       address(c.GetDownstreamDirectRemoteAddress()),
+		UpstreamAddress:   address(c.GetUpstreamRemoteAddress()),
+		UpstreamCluster:   c.GetUpstreamCluster(),
 	}
 	if t := c.GetStartTime(); t.IsValid() {
 		row.Start = t.AsTime()

@@ -31,6 +31,8 @@ type RequestRow struct {
 	Issuer, Subject, JTI                                         string
 
 	ClientAddress, PeerAddress, UpstreamAddress, UpstreamCluster string
+	// ClientCertificate is the SHA-256 of one that was checked, in hex.
+	ClientCertificate string
 }
 
 // Entry is what may be kept of it. Rows of one request give the same entry,
@@ -69,8 +71,9 @@ func (row RequestRow) Entry() RequestEntry {
 		Subject: clean(cut(row.Subject, maxField)),
 		JTI:     clean(cut(row.JTI, maxField)),
 
-		ClientAddress:   word(row.ClientAddress),
-		UpstreamAddress: word(row.UpstreamAddress),
+		ClientAddress:     word(row.ClientAddress),
+		ClientCertificate: word(row.ClientCertificate),
+		UpstreamAddress:   word(row.UpstreamAddress),
 	}
 	r.Gateway = first(r.Gateway, r.Node)
 	if peer := word(row.PeerAddress); peer != r.ClientAddress {

@@ -72,6 +72,8 @@ type line struct {
 	Client   string `json:"cl"`
 	Peer     string `json:"peer"`
 
+	Certificate string `json:"cc"`
+
 	Issuer  text `json:"iss"`
 	Subject text `json:"sub"`
 	JTI     text `json:"jti"`
@@ -136,7 +138,7 @@ func (l *line) request(typ string, start time.Time) *Row {
 		Status: l.Status, ResponseFlags: l.Flags, Details: l.Details, BytesIn: l.In, BytesOut: l.Out,
 		RouteName: l.RouteName, Route: l.Route, Rule: l.Rule, Role: l.Role, Opening: l.Opening, Activations: l.Activations, Incident: l.Incidents,
 		Issuer: string(l.Issuer), Subject: string(l.Subject), JTI: string(l.JTI),
-		ClientAddress: l.Client, PeerAddress: l.Peer, UpstreamAddress: upstream(l.Upstream), UpstreamCluster: l.Cluster,
+		ClientAddress: l.Client, ClientCertificate: l.Certificate, PeerAddress: l.Peer, UpstreamAddress: upstream(l.Upstream), UpstreamCluster: l.Cluster,
 	}.Entry()
 	return &Row{Type: typ, Epoch: e.Epoch, Key: e.Key, Connection: e.Connection, Request: &e}
 }

@@ -3,6 +3,7 @@
 package serve
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/test/testbed"
 )
 
@@ -79,6 +81,17 @@ func (m *mutual) refused(what string, port int, certificates ...tls.Certificate)
 	Expect(r.Err).To(HaveOccurred(), what)
 }
 
+// logged checks which certificate the audit log has with an answer.
+func (m *mutual) logged(r testbed.Reply, certificate string) {
+	GinkgoHelper()
+	var entry audit.RequestEntry
+	Eventually(func() bool {
+		entry = loggedAs(r.Header.Get("X-Request-Id"))
+		return entry.Key != ""
+	}).Should(BeTrue(), "no entry")
+	Expect(entry.ClientCertificate).To(Equal(certificate))
+}
+
 var _ = Describe("A Gateway that asks its clients for certificates", func() {
 	It("lets in those of the port's authority, and ends the handshake of all others", func() {
 		m := newMutual()
@@ -95,7 +108,10 @@ var _ = Describe("A Gateway that asks its clients for certificates", func() {
 		m.refused("none on the other port", m.other)
 		Expect(shared.Backend.Hits("/api/" + m.name)).To(Equal(hits))
 
-		Expect(m.get(m.open)).To(haveStatus(200), "a port that asks for none")
+		unasked := m.get(m.open)
+		Expect(unasked).To(haveStatus(200), "a port that asks for none")
+		m.logged(unasked, "")
+		m.logged(m.get(m.port, m.good), fmt.Sprintf("%x", sha256.Sum256(m.good.Certificate[0])))
 		Expect(shared.TLS2On(m.port).Showing(m.good).Get(m.host, "/api/x", "")).To(haveStatus(401), "a certificate is no token")
 	})
 
@@ -161,6 +177,7 @@ var _ = Describe("A Gateway that asks its clients for certificates", func() {
 		m := newMutual()
 		m.write(m.frontend("AllowInsecureFallback"))
 		Eventually(m.status(m.port, m.good)).Should(Equal(200))
+		m.logged(m.get(m.port, m.good), "") // it proves nothing here
 		for what, certificates := range map[string][]tls.Certificate{"another authority's": {m.foreign}, "none": nil, "an old one": {m.old}} {
 			Expect(m.get(m.port, certificates...)).To(haveStatus(200), what)
 		}

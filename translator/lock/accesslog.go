@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"maps"
 	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
@@ -64,6 +65,9 @@ var requestRow = map[string]string{
 	"opening": routeField("opening"), "act": routeField("activations"), "inc": routeField("incidents"),
 }
 
+// certificateOfClient is its SHA-256, which a client cannot make long.
+const certificateOfClient = "%DOWNSTREAM_PEER_FINGERPRINT_256%"
+
 // connectionRow is one line of a downstream connection, at its end.
 var connectionRow = map[string]string{
 	"typ": "connection", "ep": "%ENVIRONMENT(" + EpochVariable + ")%",
@@ -85,16 +89,22 @@ func routeField(name string) string {
 }
 
 // accessLogs of an HttpConnectionManager. The file is the record. The gRPC log
-// tells of requests whose line Envoy did not live to write, and is faster.
-func accessLogs() []*accessLog {
-	spool := spoolLog(requestRow)
+// tells of requests whose line Envoy did not live to write, and is faster. With
+// certified every client has shown a certificate that was checked.
+func accessLogs(certified bool) []*accessLog {
+	row := requestRow
+	if certified {
+		row = maps.Clone(requestRow)
+		row["cc"] = certificateOfClient
+	}
+	spool := spoolLog(row)
 	spool.Filter = anyOf(notLimited(logType(dataaccesslogv3.AccessLogType_DownstreamEnd)), &accesslogv3.AccessLogFilter{
 		FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{AndFilter: &accesslogv3.AndFilter{Filters: []*accesslogv3.AccessLogFilter{
 			// It comes of what is not answered only.
 			logType(dataaccesslogv3.AccessLogType_DownstreamPeriodic), lasted(accesslogv3.ComparisonFilter_LE, openUntil),
 		}}},
 	})
-	live := grpcAccessLog()
+	live := grpcAccessLog(certified)
 	live.Filter = notLimited(logType(dataaccesslogv3.AccessLogType_DownstreamEnd))
 	return []*accessLog{spool, live}
 }
@@ -145,7 +155,7 @@ func lasted(op accesslogv3.ComparisonFilter_Op, d time.Duration) *accesslogv3.Ac
 }
 
 // grpcAccessLog sends each record at once.
-func grpcAccessLog() *accessLog {
+func grpcAccessLog(certified bool) *accessLog {
 	common := &grpclogv3.CommonGrpcAccessLogConfig{
 		LogName:             "breakglass",
 		TransportApiVersion: corev3.ApiVersion_V3,
@@ -158,6 +168,9 @@ func grpcAccessLog() *accessLog {
 			{Tag: "bg.epoch", Type: &tracingv3.CustomTag_Environment_{Environment: &tracingv3.CustomTag_Environment{Name: EpochVariable}}},
 			{Tag: "bg.connection", Type: &tracingv3.CustomTag_Value{Value: "%CONNECTION_ID%"}},
 		},
+	}
+	if certified {
+		common.CustomTags = append(common.CustomTags, &tracingv3.CustomTag{Tag: "bg.certificate", Type: &tracingv3.CustomTag_Value{Value: certificateOfClient}})
 	}
 	for _, tag := range sortedKeys(tags) {
 		common.CustomTags = append(common.CustomTags, &tracingv3.CustomTag{Tag: tag, Type: &tracingv3.CustomTag_Metadata_{

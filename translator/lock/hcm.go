@@ -31,11 +31,11 @@ const nowHeader = "x-breakglass-now"
 func ScopeKey(chain, host string) string { return chain + "|" + host }
 
 // HCM is the HttpConnectionManager of one filter chain. Two of one Gateway
-// differ in their chain only, and none changes after its creation: a change
-// would cut every stream of the chain.
-func HCM(chain string, tls bool) *hcmv3.HttpConnectionManager {
-	scheme := "http"
-	if tls {
+// differ in their chain only, and in whether clients have shown a certificate, and none
+// changes after its creation: a change would cut every stream of the chain.
+func HCM(c Chain) *hcmv3.HttpConnectionManager {
+	chain, scheme := c.Name, "http"
+	if len(c.Secrets) > 0 {
 		scheme = "https"
 	}
 	return &hcmv3.HttpConnectionManager{
@@ -52,7 +52,7 @@ func HCM(chain string, tls bool) *hcmv3.HttpConnectionManager {
 				overwrite(nowHeader, nowFormat),
 			}})},
 		},
-		AccessLog:        accessLogs(),
+		AccessLog:        accessLogs(c.Clients != nil && !c.Clients.Anyone),
 		AccessLogOptions: accessLogOptions(),
 
 		// The scheme that backends and redirects see is the listener's.

@@ -54,7 +54,7 @@ func Listener(addresses []string, port, bind int32, chains []Chain) *listenerv3.
 			Name: c.Name,
 			Filters: []*listenerv3.Filter{connectionLimit(c.Name), {
 				Name:       "envoy.filters.network.http_connection_manager",
-				ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: toAny(HCM(c.Name, len(c.Secrets) > 0))},
+				ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: toAny(HCM(c))},
 			}},
 		}
 		if len(c.Secrets) > 0 {

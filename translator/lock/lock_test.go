@@ -96,7 +96,7 @@ func TestEveryListenerIsValid(t *testing.T) {
 	if err := l.ValidateAll(); err != nil {
 		t.Error(err)
 	}
-	for _, m := range []interface{ ValidateAll() error }{HCM("c", false), Lease("o"), OriginalDst(), Cluster("o", 0, Backend{}), JWT(nil), Scope("a|b"), RouteConfiguration("a|b", []VirtualHost{{Name: "v", Domains: []string{"*"}}})} {
+	for _, m := range []interface{ ValidateAll() error }{HCM(Chain{Name: "c"}), Lease("o"), OriginalDst(), Cluster("o", 0, Backend{}), JWT(nil), Scope("a|b"), RouteConfiguration("a|b", []VirtualHost{{Name: "v", Domains: []string{"*"}}})} {
 		if err := m.ValidateAll(); err != nil {
 			t.Errorf("%T: %v", m, err)
 		}
