@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -56,13 +57,17 @@ func (c *cluster) jumpHost() string {
 	return c.serviceAccount("breakglass-jump-host")
 }
 
-// patch changes an object.
+// patch changes an object, again if somebody else has changed it meanwhile.
 func patch[T client.Object](c *cluster, obj T, change func(T)) {
 	GinkgoHelper()
 	ctx := context.Background()
-	Expect(c.admin.Get(ctx, client.ObjectKeyFromObject(obj), obj)).To(Succeed())
-	change(obj)
-	Expect(c.admin.Update(ctx, obj)).To(Succeed())
+	Expect(retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		if err := c.admin.Get(ctx, client.ObjectKeyFromObject(obj), obj); err != nil {
+			return err
+		}
+		change(obj)
+		return c.admin.Update(ctx, obj)
+	})).To(Succeed())
 }
 
 // exported is the text of all files of an export, "" if there is none.
