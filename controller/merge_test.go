@@ -237,3 +237,45 @@ func TestAGatewayClassTellsWhatIsSupported(t *testing.T) {
 		t.Error("written again, and nothing changed")
 	}
 }
+
+func TestWhatOthersSayOfAListenerSetStays(t *testing.T) {
+	key := source.ObjectKey{Kind: "ListenerSet", Namespace: "pay", Name: "more"}
+	set := &gwv1.ListenerSet{ObjectMeta: metav1.ObjectMeta{Namespace: "pay", Name: "more"}}
+	seen := source.Object{Key: key, Object: set.DeepCopy()}
+	theirs := condition("theirs", metav1.ConditionTrue, "Y")
+	set.Status = gwv1.ListenerSetStatus{
+		Conditions: []metav1.Condition{condition("Accepted", metav1.ConditionUnknown, "Pending"), theirs},
+		Listeners: []gwv1.ListenerEntryStatus{
+			{Name: "gone", Conditions: []metav1.Condition{condition("Accepted", metav1.ConditionTrue, "A")}},
+			{Name: "a", Conditions: []metav1.Condition{condition("Accepted", metav1.ConditionTrue, "A"), theirs}},
+		},
+	}
+	is := gwv1.ListenerSetStatus{
+		Conditions: []metav1.Condition{condition("Accepted", metav1.ConditionTrue, "Accepted")},
+		Listeners: []gwv1.ListenerEntryStatus{
+			{Name: "b", AttachedRoutes: 1, Conditions: []metav1.Condition{condition("Accepted", metav1.ConditionTrue, "A")}},
+			{Name: "a", AttachedRoutes: 2, Conditions: []metav1.Condition{condition("Accepted", metav1.ConditionTrue, "A")}},
+		},
+	}
+	o := found(translator.Statuses{ListenerSets: map[types.NamespacedName]gwv1.ListenerSetStatus{pay("more"): is}}, seen)
+	if !o.apply(key, set) {
+		t.Fatal("nothing is to be written")
+	}
+	st := set.Status
+	if c := st.Conditions; len(c) != 2 || c[0].Reason != "Accepted" || c[0].LastTransitionTime == longAgo || c[1] != theirs {
+		t.Errorf("conditions are %+v", c)
+	}
+	if l := st.Listeners; len(l) != 2 || l[0].Name != "b" || l[0].AttachedRoutes != 1 || l[1].AttachedRoutes != 2 || len(l[1].Conditions) != 2 || l[1].Conditions[0].LastTransitionTime != longAgo {
+		t.Errorf("listeners are %+v", l)
+	}
+	if o.apply(key, set) {
+		t.Error("written again, and nothing changed")
+	}
+	newer := set.DeepCopy()
+	if newer.Generation = 7; o.apply(key, newer) {
+		t.Error("written to another generation than it was made of")
+	}
+	if found(translator.Statuses{}, seen).apply(key, set) {
+		t.Error("written to one that is not ours")
+	}
+}

@@ -82,6 +82,12 @@ func drawObject(t *rapid.T, kind string) client.Object {
 			g.Spec.TLS.Backend = &gwv1.GatewayBackendTLS{ClientCertificateRef: &gwv1.SecretObjectReference{Name: r.Name, Namespace: r.Namespace}}
 		}
 		return g
+	case "ListenerSet":
+		set := &gwv1.ListenerSet{ObjectMeta: meta}
+		for _, r := range refs() {
+			set.Spec.Listeners = append(set.Spec.Listeners, gwv1.ListenerEntry{TLS: &gwv1.ListenerTLSConfig{CertificateRefs: []gwv1.SecretObjectReference{{Name: r.Name, Namespace: r.Namespace}}}}, gwv1.ListenerEntry{})
+		}
+		return set
 	case "BackendTLSPolicy":
 		p := &gwv1.BackendTLSPolicy{ObjectMeta: meta}
 		for _, r := range refs() {
@@ -104,7 +110,7 @@ func drawObject(t *rapid.T, kind string) client.Object {
 	return &v1alpha1.Activation{ObjectMeta: meta}
 }
 
-var pickedKinds = []string{"Namespace", "Service", "EndpointSlice", "Secret", "ConfigMap", "HTTPRoute", "Gateway", "BackendTLSPolicy", "EmergencyPolicy", "Activation"}
+var pickedKinds = []string{"Namespace", "Service", "EndpointSlice", "Secret", "ConfigMap", "HTTPRoute", "Gateway", "ListenerSet", "BackendTLSPolicy", "EmergencyPolicy", "Activation"}
 
 // relevant is the plain model: all that is there and not being deleted, but of some
 // kinds only what is named.

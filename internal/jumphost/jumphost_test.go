@@ -117,6 +117,41 @@ func TestOnlyGatewaysThatTheClusterAcceptsAreExported(t *testing.T) {
 	}
 }
 
+// serve asks nobody but the Gateway, so what only the cluster refuses stays there.
+func TestListenerSetsThatTheClusterLetsInAreExportedWithTheirRoutes(t *testing.T) {
+	a := door()
+	home, kind := gwv1.Namespace("doors"), gwv1.Kind("ListenerSet")
+	a.objects["Gateway"][0].(*gwv1.Gateway).Spec.AllowedListeners = &gwv1.AllowedListeners{Namespaces: &gwv1.ListenerNamespaces{From: new(gwv1.NamespacesFromAll)}}
+	add := func(namespace string, optedIn bool) {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
+		if optedIn {
+			ns.Labels = map[string]string{v1alpha1.EmergencyRoutesLabel: v1alpha1.EmergencyRoutesAllowed}
+		}
+		a.add(ns, &gwv1.ListenerSet{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "more"}, Spec: gwv1.ListenerSetSpec{
+			ParentRef: gwv1.ParentGatewayReference{Name: "main", Namespace: &home},
+			Listeners: []gwv1.ListenerEntry{{Name: "https", Port: 443, Protocol: gwv1.HTTPSProtocolType, TLS: &gwv1.ListenerTLSConfig{CertificateRefs: []gwv1.SecretObjectReference{{Name: "cert"}}}}},
+		}}, &gwv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "r"}, Spec: gwv1.HTTPRouteSpec{
+			CommonRouteSpec: gwv1.CommonRouteSpec{ParentRefs: []gwv1.ParentReference{{Kind: &kind, Name: "more"}}},
+			Rules:           []gwv1.HTTPRouteRule{{}},
+		}})
+	}
+	add("in", true)
+	add("out", false)
+	e, err := Read(context.Background(), a, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := keysOf(e); !strings.Contains(got, "ListenerSet in/more") || !strings.Contains(got, "HTTPRoute in/r") || strings.Contains(got, " out") {
+		t.Errorf("exported %s", got)
+	}
+	told := strings.Join(e.Told, "\n")
+	for _, want := range []string{"ListenerSet out/more is left out, as in the cluster: namespace out has not opted in", "ListenerSet in/more listens on port 443", "Secret in/cert is not exported: listener https of ListenerSet in/more needs"} {
+		if !strings.Contains(told, want) {
+			t.Errorf("no word of %q:\n%s", want, told)
+		}
+	}
+}
+
 func TestAuthoritiesOfClientsAreExportedAndNothingElseOfTheirConfigMaps(t *testing.T) {
 	a := door()
 	g := gatewayOf("mutual", metav1.ConditionTrue, "Accepted")

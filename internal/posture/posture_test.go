@@ -8,6 +8,7 @@ import (
 	"time"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -105,6 +106,31 @@ func TestWhatARouteWouldLetHappen(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
+	}
+}
+
+// A ListenerSet opens ports and hostnames of its Gateway, if that lets it in.
+func TestWhatAListenerSetWouldLetHappen(t *testing.T) {
+	for from, want := range map[gwv1.FromNamespaces]string{
+		gwv1.NamespacesFromAll: "https://more.example.com:18444", gwv1.NamespacesFromNone: "refused",
+	} {
+		o := example(t)
+		set := &gwv1.ListenerSet{ObjectMeta: metav1.ObjectMeta{Namespace: db.Namespace, Name: "more"}, Spec: gwv1.ListenerSetSpec{
+			ParentRef: gwv1.ParentGatewayReference{Name: gwv1.ObjectName(door.Name), Namespace: new(gwv1.Namespace(door.Namespace))},
+			Listeners: []gwv1.ListenerEntry{{Name: "own", Port: 18444, Protocol: gwv1.HTTPSProtocolType, Hostname: new(gwv1.Hostname("more.example.com"))}},
+		}}
+		o.ListenerSets = map[types.NamespacedName]*gwv1.ListenerSet{{Namespace: set.Namespace, Name: set.Name}: set}
+		o.Gateways[door].Spec.AllowedListeners = &gwv1.AllowedListeners{Namespaces: &gwv1.ListenerNamespaces{From: &from}}
+		o.HTTPRoutes[db].Spec.Hostnames = []gwv1.Hostname{"more.example.com"}
+		o.HTTPRoutes[db].Spec.ParentRefs = []gwv1.ParentReference{{Kind: new(gwv1.Kind("ListenerSet")), Name: "more"}}
+		p := Of(o, now)
+		if got := told(p, db); !strings.Contains(got, want) || strings.Contains(got, "https://") != (from == gwv1.NamespacesFromAll) {
+			t.Errorf("from %s: %s", from, got)
+		}
+		own := len(o.Gateways[door].Spec.Listeners)
+		if n := len(p.Gateways[0].Listeners); n != own && from == gwv1.NamespacesFromNone || n != own+1 && from == gwv1.NamespacesFromAll {
+			t.Errorf("from %s: %d listeners", from, n)
+		}
 	}
 }
 
