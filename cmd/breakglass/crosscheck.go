@@ -41,6 +41,12 @@ func translate(set *source.Set) []source.Problem {
 			}
 		}
 	}
+	for key, s := range out.Statuses.ListenerSets {
+		c.conditions("ListenerSet", key, "", s.Conditions, string(gwv1.ListenerSetConditionAccepted))
+		for _, l := range s.Listeners {
+			c.conditions("ListenerSet", key, "spec.listeners["+string(l.Name)+"]", l.Conditions, string(gwv1.ListenerEntryConditionAccepted), string(gwv1.ListenerEntryConditionResolvedRefs))
+		}
+	}
 	for key, s := range out.Statuses.Routes {
 		for _, p := range s.Parents {
 			c.conditions(key.Kind, key.NamespacedName, "", p.Conditions, string(gwv1.RouteConditionAccepted), string(gwv1.RouteConditionResolvedRefs))

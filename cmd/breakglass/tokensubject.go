@@ -9,6 +9,7 @@ import (
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 )
 
@@ -88,12 +89,16 @@ func (o *tokenCheckOptions) findRoute(set *source.Set, arg string) (*gwv1.HTTPRo
 func routePolicies(set *source.Set, route *gwv1.HTTPRoute) []string {
 	var names []string
 	for _, ref := range route.Spec.ParentRefs {
-		if ref.Kind != nil && *ref.Kind != "Gateway" {
-			continue
-		}
 		key := types.NamespacedName{Namespace: route.Namespace, Name: string(ref.Name)}
 		if ref.Namespace != nil {
 			key.Namespace = string(*ref.Namespace)
+		}
+		switch {
+		case ref.Kind == nil || *ref.Kind == "Gateway":
+		case *ref.Kind == "ListenerSet" && set.ListenerSets[key] != nil:
+			key = control.SetParent(set.ListenerSets[key])
+		default:
+			continue
 		}
 		gateway := set.Gateways[key]
 		if gateway == nil {

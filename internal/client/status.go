@@ -9,7 +9,9 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -25,6 +27,7 @@ type seen struct {
 	cluster     *Cluster
 	classes     gwv1.GatewayClassList
 	gateways    gwv1.GatewayList
+	sets        gwv1.ListenerSetList
 	routes      gwv1.HTTPRouteList
 	policies    v1alpha1.EmergencyPolicyList
 	activations v1alpha1.ActivationList
@@ -50,6 +53,10 @@ func (c *Cluster) Status(ctx context.Context, namespace string) (*control.Status
 		if err := v.read(ctx, read.list, read.what, read.namespace, namespace == ""); err != nil {
 			return nil, err
 		}
+	}
+	// Not every cluster has them, and who may not see them sees the Gateways.
+	if err := c.list(ctx, &v.sets, ""); err != nil && !apierrors.IsForbidden(err) && !meta.IsNoMatchError(err) && !apierrors.IsNotFound(err) {
+		return nil, c.explain(err, "see ListenerSets", "", "breakglass-reviewer")
 	}
 	return v.status(), nil
 }
@@ -113,11 +120,15 @@ func (v *seen) status() *control.Status {
 		Activations: []v1alpha1.Activation{}, Policies: []control.PolicyStatus{}, Problems: together(v.hidden),
 	}
 	classes := v.ourClasses(s)
+	sets := map[types.NamespacedName]*gwv1.ListenerSet{}
+	for i := range v.sets.Items {
+		sets[client.ObjectKeyFromObject(&v.sets.Items[i])] = &v.sets.Items[i]
+	}
 	named := map[string]bool{}
 	for i := range v.routes.Items {
 		r := &v.routes.Items[i]
 		if parents := ourParents(r); len(parents) > 0 {
-			st := control.DescribeRoute(r, parents)
+			st := control.DescribeRoute(r, parents, sets)
 			s.Routes = append(s.Routes, st)
 			for _, g := range st.Gateways {
 				named[g] = true
@@ -131,7 +142,13 @@ func (v *seen) status() *control.Status {
 		if class == nil && (!v.hides("GatewayClasses") || !named[g.Namespace+"/"+g.Name]) {
 			continue
 		}
-		s.Gateways = append(s.Gateways, describeGateway(g, class))
+		st := describeGateway(g, class)
+		for i := range v.sets.Items {
+			if set := &v.sets.Items[i]; control.SetParent(set) == (types.NamespacedName{Namespace: g.Namespace, Name: g.Name}) {
+				st.AddSet(set, &set.Status)
+			}
+		}
+		s.Gateways = append(s.Gateways, st)
 		s.NotReady = append(s.NotReady, control.GatewayNotServed("Gateway "+g.Namespace+"/"+g.Name, &g.Status)...)
 	}
 	for i := range v.policies.Items {

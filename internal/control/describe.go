@@ -1,9 +1,12 @@
 package control
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
@@ -42,9 +45,41 @@ func DescribeGateway(obj *gwv1.Gateway, class *gwv1.GatewayClass, st *gwv1.Gatew
 	return out
 }
 
-// DescribeRoute takes the parents that are Gateways of ours.
-func DescribeRoute(obj *gwv1.HTTPRoute, parents []gwv1.RouteParentStatus) RouteStatus {
-	out := RouteStatus{Namespace: obj.Namespace, Name: obj.Name, Role: obj.Labels[v1alpha1.RoleLabel], Accepted: true}
+// AddSet adds the listeners of a ListenerSet of the Gateway, under names that say so.
+func (g *GatewayStatus) AddSet(obj *gwv1.ListenerSet, st *gwv1.ListenerSetStatus) {
+	told := make(map[gwv1.SectionName]*gwv1.ListenerEntryStatus, len(st.Listeners))
+	for i := range st.Listeners {
+		told[st.Listeners[i].Name] = &st.Listeners[i]
+	}
+	why := complaint(st.Conditions)
+	for _, spec := range obj.Spec.Listeners {
+		item := ListenerStatus{Name: fmt.Sprintf("%s/%s/%s", obj.Namespace, obj.Name, spec.Name), Protocol: string(spec.Protocol), Port: int32(spec.Port), Message: cmp.Or(why, "nothing is known of it yet")}
+		if ls := told[spec.Name]; ls != nil {
+			item.Programmed = Condition(ls.Conditions, string(gwv1.ListenerEntryConditionProgrammed)).Status == metav1.ConditionTrue
+			item.AttachedRoutes, item.Message = ls.AttachedRoutes, complaint(ls.Conditions)
+		}
+		if spec.Hostname != nil {
+			item.Hostname = string(*spec.Hostname)
+		}
+		if len(g.Addresses) > 0 {
+			item.Address = g.Addresses[0]
+		}
+		g.Listeners = append(g.Listeners, item)
+	}
+}
+
+// SetParent is the Gateway that a ListenerSet is of.
+func SetParent(set *gwv1.ListenerSet) types.NamespacedName {
+	key := types.NamespacedName{Namespace: set.Namespace, Name: string(set.Spec.ParentRef.Name)}
+	if ns := set.Spec.ParentRef.Namespace; ns != nil {
+		key.Namespace = string(*ns)
+	}
+	return key
+}
+
+// DescribeRoute takes the parents that are Gateways of ours, or ListenerSets of them.
+func DescribeRoute(obj *gwv1.HTTPRoute, parents []gwv1.RouteParentStatus, sets map[types.NamespacedName]*gwv1.ListenerSet) RouteStatus {
+	out := RouteStatus{Namespace: obj.Namespace, Name: obj.Name, Role: obj.Labels[v1alpha1.RoleLabel]}
 	for _, h := range obj.Spec.Hostnames {
 		out.Hostnames = append(out.Hostnames, string(h))
 	}
@@ -61,18 +96,24 @@ func DescribeRoute(obj *gwv1.HTTPRoute, parents []gwv1.RouteParentStatus) RouteS
 		}
 	}
 	for _, p := range parents {
-		namespace := obj.Namespace
+		gateway := types.NamespacedName{Namespace: obj.Namespace, Name: string(p.ParentRef.Name)}
 		if p.ParentRef.Namespace != nil {
-			namespace = string(*p.ParentRef.Namespace)
+			gateway.Namespace = string(*p.ParentRef.Namespace)
 		}
-		out.Gateways = append(out.Gateways, namespace+"/"+string(p.ParentRef.Name))
+		if set := sets[gateway]; set != nil && p.ParentRef.Kind != nil && *p.ParentRef.Kind == "ListenerSet" {
+			gateway = SetParent(set)
+		}
+		if !slices.Contains(out.Gateways, gateway.String()) {
+			out.Gateways = append(out.Gateways, gateway.String())
+		}
 		live := Condition(p.Conditions, v1alpha1.ConditionRouteLive)
 		out.Live = out.Live || live.Status == metav1.ConditionTrue
 		out.Reason, out.Message = live.Reason, live.Message
 		for _, kind := range []gwv1.RouteConditionType{gwv1.RouteConditionResolvedRefs, gwv1.RouteConditionAccepted} {
 			if c := Condition(p.Conditions, string(kind)); c.Status != metav1.ConditionTrue {
-				out.Accepted = out.Accepted && kind != gwv1.RouteConditionAccepted
 				out.Reason, out.Message = c.Reason, c.Message
+			} else if kind == gwv1.RouteConditionAccepted {
+				out.Accepted = true
 			}
 		}
 	}

@@ -34,7 +34,7 @@ func (b backend) Status(context.Context) (*control.Status, error) {
 		s.Gateways = append(s.Gateways, b.gatewayStatus(v, key))
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(v.result.Statuses.Routes), activation.RouteKey.Compare) {
-		s.Routes = append(s.Routes, control.DescribeRoute(v.set.HTTPRoutes[key.NamespacedName], v.result.Statuses.Routes[key].Parents))
+		s.Routes = append(s.Routes, control.DescribeRoute(v.set.HTTPRoutes[key.NamespacedName], v.result.Statuses.Routes[key].Parents, v.set.ListenerSets))
 	}
 	for _, key := range sorted(v.activations) {
 		s.Activations = append(s.Activations, *v.activations[key])
@@ -95,6 +95,12 @@ func (l *Engine) notReady() []string {
 func (l *Engine) gatewayStatus(v *view, key types.NamespacedName) control.GatewayStatus {
 	obj, st := v.set.Gateways[key], v.result.Statuses.Gateways[key]
 	out := control.DescribeGateway(obj, v.set.GatewayClasses[string(obj.Spec.GatewayClassName)], &st)
+	for _, set := range sorted(v.result.Statuses.ListenerSets) {
+		if obj := v.set.ListenerSets[set]; control.SetParent(obj) == key {
+			st := v.result.Statuses.ListenerSets[set]
+			out.AddSet(obj, &st)
+		}
+	}
 	out.Envoy, _ = l.world.Envoy(key)
 	return out
 }
