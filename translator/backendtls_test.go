@@ -364,6 +364,12 @@ func TestAPolicyHasAnAncestorForEachGatewayThatReachesItsService(t *testing.T) {
 		change(r)
 		in.HTTPRoutes[key("db")] = r
 	}
+	late := in.HTTPRoutes
+	in.HTTPRoutes = nil
+	if got := ancestors(); got != "" {
+		t.Errorf("reached by %q", got)
+	}
+	in.HTTPRoutes = late
 	if got := ancestors(); got != "door nameless" {
 		t.Errorf("reached by %q", got)
 	}
@@ -374,5 +380,31 @@ func TestAPolicyHasAnAncestorForEachGatewayThatReachesItsService(t *testing.T) {
 	route(func(r *gwv1.HTTPRoute) { r.Spec.Rules = slices.Clone(r.Spec.Rules[3:]) })
 	if got := ancestors(); got != "" {
 		t.Errorf("reached by %q", got)
+	}
+}
+
+// What was open before a client certificate came, went or was renewed is spoken to
+// with what there is now.
+func TestAClientCertificateThatComesAndGoesIsFollowed(t *testing.T) {
+	in := load(t, "testdata/backend-tls/in.yaml", epoch)
+	settle(t, in, nil) // so that it is on record as open
+	var tr Translator
+	client := in.Secrets[key("client")]
+	renewed := client.DeepCopy()
+	renewed.Data = certificates[0].Data
+	saw := map[string]bool{}
+	for _, now := range []*corev1.Secret{client, nil, renewed, client, nil} {
+		in.Secrets = map[types.NamespacedName]*corev1.Secret{}
+		if now != nil {
+			in.Secrets[key("client")] = now
+		}
+		got := tr.Translate(*in)
+		if d := difference(got, Translate(*in)); d != "" {
+			t.Fatalf("with memory: %s", d)
+		}
+		saw[towards(t, got, "door", in.Records[key("inc-1")].Targets["HTTPRoute/db"].Openings["#0"])] = true
+	}
+	if len(saw) != 2 || !saw["none"] {
+		t.Errorf("Envoy did %v: the test proves nothing", saw)
 	}
 }
