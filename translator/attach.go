@@ -41,6 +41,13 @@ func selects(from gwv1.FromNamespaces, selector *metav1.LabelSelector, home, nam
 	return false
 }
 
+// AllowsKind reports whether routes of kind may attach to a listener.
+func AllowsKind(l *gwv1.Listener, kind string) bool {
+	return l.AllowedRoutes == nil || len(l.AllowedRoutes.Kinds) == 0 || slices.ContainsFunc(l.AllowedRoutes.Kinds, func(k gwv1.RouteGroupKind) bool {
+		return string(k.Kind) == kind && (k.Group == nil || *k.Group == gwv1.GroupName)
+	})
+}
+
 // CommonHostnames lists the hostnames that a listener and a route have in common, in
 // lower case; "*" for all of a listener without a hostname.
 func CommonHostnames(listener string, route []gwv1.Hostname) []string {

@@ -8,6 +8,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/grpcroute"
 )
@@ -16,6 +17,29 @@ import (
 // but for what follows in this file.
 func grpcRoute(key activation.RouteKey, obj *gwv1.GRPCRoute) *route {
 	return &route{key: key, obj: grpcroute.HTTP(obj), grpc: obj, digest: activation.Digest(obj.Spec)}
+}
+
+// RoutesOf are all routes of o, each in the shape of an HTTPRoute.
+func RoutesOf(o *Objects) map[activation.RouteKey]*gwv1.HTTPRoute {
+	out := make(map[activation.RouteKey]*gwv1.HTTPRoute, len(o.HTTPRoutes)+len(o.GRPCRoutes))
+	for key, obj := range o.HTTPRoutes {
+		out[activation.HTTPRoute(key)] = obj
+	}
+	for key, obj := range o.GRPCRoutes {
+		out[activation.GRPCRoute(key)] = grpcroute.HTTP(obj)
+	}
+	return out
+}
+
+// RouteOf is one of them, nil if it is not there.
+func RouteOf(o *Objects, key activation.RouteKey) *gwv1.HTTPRoute {
+	if key.Kind != v1alpha1.KindGRPCRoute {
+		return o.HTTPRoutes[key.NamespacedName]
+	}
+	if obj := o.GRPCRoutes[key.NamespacedName]; obj != nil {
+		return grpcroute.HTTP(obj)
+	}
+	return nil
 }
 
 // grpcMatch is of a GRPCRouteMatch what orders it: how long the names of the service

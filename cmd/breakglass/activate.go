@@ -31,7 +31,7 @@ type activateOptions struct {
 
 const activateLong = `Open routes for one emergency role, for a while, on the record.
 
-ROUTE is NAME, NAMESPACE/NAME or httproute/NAME. Add :RULE to open one named rule
+ROUTE is NAME or NAMESPACE/NAME of an HTTPRoute, or grpcroute/NAME. Add :RULE to open one named rule
 of it only. Without a namespace it is looked up by name. Every ROUTE of one
 activation is in one namespace.
 

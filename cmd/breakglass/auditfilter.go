@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/recorder"
@@ -43,7 +44,7 @@ func (a *auditFilter) addFlags(cmd *cobra.Command) {
 	f.StringVar(&a.activation, "activation", "", "entries of this activation, [NAMESPACE/]NAME")
 	f.StringVar(&a.incident, "incident", "", "entries of this incident")
 	f.StringVar(&a.subject, "subject", "", "what this subject did")
-	f.StringVar(&a.route, "route", "", "entries of this HTTPRoute, [NAMESPACE/]NAME")
+	f.StringVar(&a.route, "route", "", "entries of this route, [httproute/|grpcroute/][NAMESPACE/]NAME")
 	f.StringVar(&a.role, "role", "", "entries of this emergency role")
 	f.StringVar(&a.request, "request", "", "the request with this id, which the gateway's answer and X-Request-Id tell")
 	f.StringArrayVar(&a.kinds, "kind", nil, "entries of this kind (repeatable): "+strings.Join(auditKinds, ", "))
@@ -65,7 +66,8 @@ func (a *auditFilter) filter(now time.Time) (f merkle.Filter, err error) {
 			return f, usagef("--kind %q: choose of %s", k, strings.Join(auditKinds, ", "))
 		}
 	}
-	for flag, v := range map[string]string{"activation": a.activation, "route": a.route} {
+	_, route := cutKind(a.route)
+	for flag, v := range map[string]string{"activation": a.activation, "route": route} {
 		if v != "" && !objectForm.MatchString(v) {
 			return f, usagef("--%s %q: write NAME or NAMESPACE/NAME", flag, v)
 		}
@@ -114,7 +116,30 @@ func (a *auditFilter) fits(x about) bool {
 		(a.role == "" || slices.Contains(x.roles, a.role)) &&
 		(a.subject == "" || slices.Contains(x.who, a.subject)) &&
 		(a.activation == "" || named(x.activations, a.activation)) &&
-		(a.route == "" || named(x.routes, a.route))
+		(a.route == "" || named(x.routesOf(a.route)))
+}
+
+// cutKind of a route: "" is any.
+func cutKind(route string) (kind, name string) {
+	if name, is := strings.CutPrefix(route, "httproute/"); is {
+		return v1alpha1.KindHTTPRoute, name
+	}
+	if name, is := strings.CutPrefix(route, "grpcroute/"); is {
+		return v1alpha1.KindGRPCRoute, name
+	}
+	return "", route
+}
+
+// routesOf are the routes of the kind that is wanted, without it.
+func (x about) routesOf(want string) (routes []string, name string) {
+	kind, name := cutKind(want)
+	for _, ref := range x.routes {
+		of, route, _ := strings.Cut(activation.RouteOfRef(ref), " ")
+		if kind == "" || kind == of {
+			routes = append(routes, route)
+		}
+	}
+	return routes, name
 }
 
 // named reports whether one of the namespace/names is the one that is wanted.
@@ -223,8 +248,8 @@ func aboutConfig(c configData) (x about) {
 		if o.Change != "removed" { // by whom is not known
 			x.who = append(x.who, owner(o.File, o.OwnerUID)...)
 		}
-		if route, ok := strings.CutPrefix(o.Object, "HTTPRoute "); ok {
-			x.routes = append(x.routes, route)
+		if kind, _, _ := strings.Cut(o.Object, " "); kind == v1alpha1.KindHTTPRoute || kind == v1alpha1.KindGRPCRoute {
+			x.routes = append(x.routes, o.Object)
 		}
 	}
 	return x

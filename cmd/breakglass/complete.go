@@ -45,7 +45,7 @@ func complete(cmd *cobra.Command, list func(*control.Status) []string) ([]string
 func completeRoutes(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	return complete(cmd, func(st *control.Status) (out []string) {
 		for _, r := range st.Routes {
-			out = append(out, r.Namespace+"/"+r.Name)
+			out = append(out, routeArg(r.Kind, r.Namespace+"/"+r.Name))
 		}
 		return out
 	})
@@ -57,7 +57,7 @@ func completeRoles(cmd *cobra.Command, args []string, _ string) ([]string, cobra
 		for _, r := range st.Routes {
 			named := len(args) == 0 || slices.ContainsFunc(args, func(arg string) bool {
 				t, err := parseTarget(arg)
-				return err == nil && t.name == r.Name && (t.namespace == "" || t.namespace == r.Namespace)
+				return err == nil && t.is(&r)
 			})
 			if named && r.Role != "" {
 				out = append(out, r.Role)

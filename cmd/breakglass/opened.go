@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -73,6 +74,9 @@ func (o opened) curls(ctx context.Context, raw string, resolved map[string][]net
 	if err != nil || u.Hostname() == "" || strings.Contains(u.Host, "*") {
 		return nil // a wildcard is no address; whoever allowed it knows the name
 	}
+	if o.grpc(u) {
+		return o.grpcurl(ctx, u, resolved)
+	}
 	resolve := ""
 	if addr := o.address(u); addr.IsValid() && !o.resolvesTo(ctx, u.Hostname(), addr, resolved) {
 		resolve = " --resolve " + shellQuote(fmt.Sprintf("%s:%s:%s", u.Hostname(), portOf(u), bracketed(addr)))
@@ -90,6 +94,35 @@ func (o opened) curls(ctx context.Context, raw string, resolved map[string][]net
 		out = append(out, fmt.Sprintf(`curl%s -H "Authorization: Bearer $TOKEN"%s %s`, method, resolve, shellQuote(clean(raw))))
 	}
 	return out
+}
+
+// grpc reports whether what the activation opens on the host of u is gRPC. Routes of
+// both kinds never share a hostname.
+func (o opened) grpc(u *url.URL) bool {
+	return slices.ContainsFunc(o.routes(), func(r control.RouteStatus) bool {
+		return r.Kind == v1alpha1.KindGRPCRoute && slices.ContainsFunc(r.Hostnames, func(h string) bool { return strings.EqualFold(h, u.Hostname()) })
+	})
+}
+
+// grpcurl is a command line for a method; which there are in a service only its users
+// know.
+func (o opened) grpcurl(ctx context.Context, u *url.URL, resolved map[string][]netip.Addr) []string {
+	service, method, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	if strings.ContainsAny(service, "[(") || service == "" {
+		service = "SERVICE"
+	}
+	if strings.ContainsAny(method, "[(") || method == "" {
+		method = "METHOD"
+	}
+	options, at := "", net.JoinHostPort(u.Hostname(), portOf(u))
+	if u.Scheme == "http" {
+		options = " -plaintext"
+	}
+	if addr := o.address(u); addr.IsValid() && !o.resolvesTo(ctx, u.Hostname(), addr, resolved) {
+		options += " -authority " + shellQuote(u.Hostname())
+		at = net.JoinHostPort(addr.String(), portOf(u))
+	}
+	return []string{fmt.Sprintf(`grpcurl%s -H "Authorization: Bearer $TOKEN" %s %s`, options, shellQuote(clean(at)), shellQuote(clean(service+"/"+method)))}
 }
 
 func portOf(u *url.URL) string {
@@ -116,7 +149,9 @@ func (o opened) routes() []control.RouteStatus {
 	}
 	return slices.DeleteFunc(slices.Clone(o.status.Routes), func(r control.RouteStatus) bool {
 		return r.Namespace != o.activation.Namespace ||
-			!slices.ContainsFunc(o.activation.Spec.TargetRefs, func(t v1alpha1.TargetReference) bool { return t.Name == r.Name })
+			!slices.ContainsFunc(o.activation.Spec.TargetRefs, func(t v1alpha1.TargetReference) bool {
+				return t.Name == r.Name && t.Kind == cmp.Or(r.Kind, v1alpha1.KindHTTPRoute)
+			})
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	yamlv3 "go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/render"
 )
 
@@ -105,14 +106,18 @@ func (o *renderOptions) options(now time.Time) (opts render.Options, err error) 
 	return opts, nil
 }
 
-// parseOpen reads NAMESPACE/NAME[#RULE][:ROLE[:DURATION]].
+// parseOpen reads [grpcroute/]NAMESPACE/NAME[#RULE][:ROLE[:DURATION]].
 func parseOpen(text string) (open render.Open, err error) {
 	parts := strings.Split(text, ":")
 	if len(parts) > 3 {
 		return open, usagef("--open %q: write NAMESPACE/NAME[#RULE][:ROLE[:DURATION]]", text)
 	}
 	route, rule, named := strings.Cut(parts[0], "#")
-	if open.Route, err = parseKey("--open", route); err != nil {
+	open.Route.Kind = v1alpha1.KindHTTPRoute
+	if name, grpc := strings.CutPrefix(route, "grpcroute/"); grpc {
+		open.Route.Kind, route = v1alpha1.KindGRPCRoute, name
+	}
+	if open.Route.NamespacedName, err = parseKey("--open", route); err != nil {
 		return open, err
 	}
 	if named && len(validation.IsDNS1123Subdomain(rule)) > 0 {

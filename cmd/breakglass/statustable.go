@@ -142,7 +142,7 @@ func writeRoutes(out io.Writer, st *control.Status, wide bool) error {
 	}
 	t := newTable(out, append(headings, "MESSAGE")...)
 	for _, r := range st.Routes {
-		row := []string{r.Namespace + "/" + r.Name, r.Role, strings.Join(r.Hostnames, ","), routeState(r)}
+		row := []string{routeArg(r.Kind, r.Namespace+"/"+r.Name), r.Role, strings.Join(r.Hostnames, ","), routeState(r)}
 		if wide {
 			var matches []string
 			for _, m := range r.Matches {

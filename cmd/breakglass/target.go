@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -18,7 +19,20 @@ import (
 
 // target is a ROUTE of the command line. Namespace is empty if none was given.
 type target struct {
-	namespace, name, section string
+	kind, namespace, name, section string
+}
+
+// is reports whether a route is what t names.
+func (t target) is(r *control.RouteStatus) bool {
+	return t.kind == cmp.Or(r.Kind, v1alpha1.KindHTTPRoute) && t.name == r.Name && (t.namespace == "" || t.namespace == r.Namespace)
+}
+
+// routeArg is a route as ROUTE has it.
+func routeArg(kind, path string) string {
+	if kind == v1alpha1.KindGRPCRoute {
+		return "grpcroute/" + path
+	}
+	return path
 }
 
 // What Kubernetes says of a bad name is long; this is what it comes to.
@@ -27,21 +41,25 @@ const (
 	nameForm  = "use lower case letters, digits, '-' and '.'"
 )
 
-const routeForms = "write NAME, NAMESPACE/NAME or httproute/NAME, with :RULE for one rule of it"
+const routeForms = "write NAME, NAMESPACE/NAME, httproute/NAME or grpcroute/NAME, with :RULE for one rule of it"
 
-// parseTarget reads [httproute/][NAMESPACE/]NAME[:RULE].
+// parseTarget reads [httproute/|grpcroute/][NAMESPACE/]NAME[:RULE]. Without a kind it is
+// an HTTPRoute, as in targetRefs.
 func parseTarget(arg string) (target, error) {
 	path, section, hasSection := strings.Cut(arg, ":")
 	parts := strings.Split(path, "/")
+	of := v1alpha1.KindHTTPRoute
 	if kind := strings.ToLower(parts[0]); len(parts) > 1 {
 		switch kind, _, _ := strings.Cut(kind, "."); kind {
 		case "httproute", "httproutes":
 			parts = parts[1:]
-		case "grpcroute", "grpcroutes", "tcproute", "tcproutes", "tlsroute", "tlsroutes", "udproute", "udproutes":
-			return target{}, usagef("route %q: only HTTPRoutes can be opened", arg)
+		case "grpcroute", "grpcroutes":
+			parts, of = parts[1:], v1alpha1.KindGRPCRoute
+		case "tcproute", "tcproutes", "tlsroute", "tlsroutes", "udproute", "udproutes":
+			return target{}, usagef("route %q: only HTTPRoutes and GRPCRoutes can be opened", arg)
 		}
 	}
-	t := target{name: parts[len(parts)-1], section: section}
+	t := target{kind: of, name: parts[len(parts)-1], section: section}
 	switch len(parts) {
 	case 1:
 	case 2:
@@ -64,7 +82,7 @@ func parseTarget(arg string) (target, error) {
 }
 
 func (t target) reference() v1alpha1.TargetReference {
-	ref := v1alpha1.TargetReference{Group: gwv1.GroupName, Kind: "HTTPRoute", Name: t.name}
+	ref := v1alpha1.TargetReference{Group: gwv1.GroupName, Kind: t.kind, Name: t.name}
 	if t.section != "" {
 		s := gwv1.SectionName(t.section)
 		ref.SectionName = &s
@@ -94,7 +112,7 @@ func parseTargets(args []string, flag string) ([]target, string, error) {
 		case namespace != t.namespace:
 			return nil, "", usagef("route %q is not in namespace %q: one activation opens routes of one namespace, so run activate once for each", arg, namespace)
 		}
-		if slices.ContainsFunc(targets, func(o target) bool { return o.name == t.name && o.section == t.section }) {
+		if slices.ContainsFunc(targets, func(o target) bool { return o.kind == t.kind && o.name == t.name && o.section == t.section }) {
 			return nil, "", usagef("route %q is named twice", arg)
 		}
 		targets = append(targets, t)
@@ -119,12 +137,12 @@ func namespaceOf(ctx context.Context, c client.Client, targets []target) (string
 	for i, t := range targets {
 		var in []string
 		for _, r := range st.Routes {
-			if r.Name == t.name && !slices.Contains(in, r.Namespace) {
+			if t.is(&r) && !slices.Contains(in, r.Namespace) {
 				in = append(in, r.Namespace)
 			}
 		}
 		if len(in) == 0 {
-			return "", control.Errorf(control.NotFound, "there is no route %q: `breakglass status` lists them; to ask for one that is yet to come, name its namespace with -n", t.name)
+			return "", control.Errorf(control.NotFound, "there is no route %q: `breakglass status` lists them; to ask for one that is yet to come, name its namespace with -n", routeArg(t.kind, t.name))
 		}
 		if i == 0 {
 			common = in

@@ -9,8 +9,10 @@ import (
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
+	"github.com/breakglass-gateway/breakglass-gateway/translator"
 )
 
 // subject is the policy and the role that a token is checked against.
@@ -18,21 +20,21 @@ func (o *tokenCheckOptions) subject(set *source.Set, args []string) (*v1alpha1.E
 	role := o.role
 	var candidates []string
 	if len(args) > 0 {
-		route, err := o.findRoute(set, args[0])
+		key, route, err := o.findRoute(set, args[0])
 		if err != nil {
 			return nil, "", err
 		}
 		label := route.Labels[v1alpha1.RoleLabel]
 		switch {
 		case role == "" && label == "":
-			return nil, "", usagef("HTTPRoute %s/%s has no label %s: name the role with --role", route.Namespace, route.Name, v1alpha1.RoleLabel)
+			return nil, "", usagef("%s has no label %s: name the role with --role", key, v1alpha1.RoleLabel)
 		case role == "":
 			role = label
 		case label != "" && label != role:
-			return nil, "", fmt.Errorf("HTTPRoute %s/%s is labelled %s=%s: only that role opens it, and %s never does", route.Namespace, route.Name, v1alpha1.RoleLabel, label, role)
+			return nil, "", fmt.Errorf("%s is labelled %s=%s: only that role opens it, and %s never does", key, v1alpha1.RoleLabel, label, role)
 		}
 		if candidates = routePolicies(set, route); len(candidates) == 0 && o.policy == "" {
-			return nil, "", fmt.Errorf("HTTPRoute %s/%s is attached to no Gateway whose class names an EmergencyPolicy that is there: correct its parentRefs, or choose a policy with --policy", route.Namespace, route.Name)
+			return nil, "", fmt.Errorf("%s is attached to no Gateway whose class names an EmergencyPolicy that is there: correct its parentRefs, or choose a policy with --policy", key)
 		}
 	} else {
 		for name := range set.Policies {
@@ -64,24 +66,24 @@ func (o *tokenCheckOptions) choosePolicy(set *source.Set, candidates []string) (
 }
 
 // findRoute takes NAME, too, where it is the only one.
-func (o *tokenCheckOptions) findRoute(set *source.Set, arg string) (*gwv1.HTTPRoute, error) {
+func (o *tokenCheckOptions) findRoute(set *source.Set, arg string) (key activation.RouteKey, route *gwv1.HTTPRoute, err error) {
 	t, err := parseTarget(arg)
 	if err != nil {
-		return nil, err
+		return key, nil, err
 	}
-	var found []*gwv1.HTTPRoute
-	for key, route := range set.HTTPRoutes {
-		if key.Name == t.name && (t.namespace == "" || key.Namespace == t.namespace) {
-			found = append(found, route)
+	var found []activation.RouteKey
+	for k := range translator.RoutesOf(&set.Objects) {
+		if k.Kind == t.kind && k.Name == t.name && (t.namespace == "" || k.Namespace == t.namespace) {
+			found = append(found, k)
 		}
 	}
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("there is no HTTPRoute %q in %s", arg, o.where)
+		return key, nil, fmt.Errorf("there is no %s %q in %s", t.kind, arg, o.where)
 	case 1:
-		return found[0], nil
+		return found[0], translator.RouteOf(&set.Objects, found[0]), nil
 	}
-	return nil, usagef("several namespaces have an HTTPRoute %q: write NAMESPACE/NAME", arg)
+	return key, nil, usagef("several namespaces have the %s %q: write NAMESPACE/NAME", t.kind, arg)
 }
 
 // routePolicies are the policies of the classes of the Gateways that a route

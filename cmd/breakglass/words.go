@@ -72,7 +72,7 @@ func pastTense(p v1alpha1.Phase) string {
 }
 
 func targetName(t v1alpha1.TargetReference) string {
-	s := t.Name
+	s := routeArg(t.Kind, t.Name)
 	if t.SectionName != nil {
 		s += ":" + string(*t.SectionName)
 	}

@@ -109,6 +109,7 @@ func newMapper() meta.RESTMapper {
 		{gateway, "GatewayClass", "gatewayclasses", meta.RESTScopeRoot},
 		{gateway, "Gateway", "gateways", meta.RESTScopeNamespace},
 		{gateway, "HTTPRoute", "httproutes", meta.RESTScopeNamespace},
+		{gateway, "GRPCRoute", "grpcroutes", meta.RESTScopeNamespace},
 		{gateway, "ReferenceGrant", "referencegrants", meta.RESTScopeNamespace},
 		{gateway, "BackendTLSPolicy", "backendtlspolicies", meta.RESTScopeNamespace},
 		{v1alpha1.GroupVersion, "EmergencyPolicy", "emergencypolicies", meta.RESTScopeRoot},

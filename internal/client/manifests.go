@@ -32,9 +32,13 @@ func (c *Cluster) Manifests(ctx context.Context) (*source.Set, error) {
 		list client.ObjectList
 		what string
 	}{
-		{policies, "EmergencyPolicies"}, {&gwv1.GatewayClassList{}, "GatewayClasses"}, {&gwv1.GatewayList{}, "Gateways"}, {&gwv1.HTTPRouteList{}, "HTTPRoutes"},
+		{policies, "EmergencyPolicies"}, {&gwv1.GatewayClassList{}, "GatewayClasses"}, {&gwv1.GatewayList{}, "Gateways"}, {&gwv1.HTTPRouteList{}, "HTTPRoutes"}, {&gwv1.GRPCRouteList{}, "GRPCRoutes"},
 	} {
-		if err := c.list(ctx, read.list, ""); err != nil {
+		err := c.list(ctx, read.list, "")
+		if read.what == "GRPCRoutes" && apierrors.IsNotFound(err) {
+			continue // a cluster may do without
+		}
+		if err != nil {
 			return nil, c.explain(err, "see all "+read.what, "", "breakglass-reviewer")
 		}
 		if err := meta.EachListItem(read.list, add); err != nil {

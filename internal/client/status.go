@@ -17,6 +17,7 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/grpcroute"
 )
 
 // versionLabel is on everything that the Helm chart installs.
@@ -29,6 +30,7 @@ type seen struct {
 	gateways    gwv1.GatewayList
 	sets        gwv1.ListenerSetList
 	routes      gwv1.HTTPRouteList
+	grpcRoutes  gwv1.GRPCRouteList
 	policies    v1alpha1.EmergencyPolicyList
 	activations v1alpha1.ActivationList
 	hidden      []control.Problem
@@ -46,6 +48,7 @@ func (c *Cluster) Status(ctx context.Context, namespace string) (*control.Status
 		// First what everybody may see that may see anything.
 		{&v.activations, "Activations", namespace},
 		{&v.routes, "HTTPRoutes", namespace},
+		{&v.grpcRoutes, "GRPCRoutes", namespace},
 		{&v.classes, "GatewayClasses", ""},
 		{&v.gateways, "Gateways", ""},
 		{&v.policies, "EmergencyPolicies", ""},
@@ -73,7 +76,7 @@ func (v *seen) read(ctx context.Context, list client.ObjectList, what, namespace
 		}
 	}
 	switch {
-	case err == nil:
+	case err == nil, what == "GRPCRoutes" && apierrors.IsNotFound(err): // a cluster may do without
 		return nil
 	case apierrors.IsForbidden(err):
 		remedy := "ask for a ClusterRoleBinding to the ClusterRole breakglass-reviewer"
@@ -87,7 +90,9 @@ func (v *seen) read(ctx context.Context, list client.ObjectList, what, namespace
 }
 
 // namespaced reports whether -n says which of a kind are shown.
-func namespaced(what string) bool { return what == "Activations" || what == "HTTPRoutes" }
+func namespaced(what string) bool {
+	return what == "Activations" || what == "HTTPRoutes" || what == "GRPCRoutes"
+}
 
 func inNamespace(namespace string) string {
 	if namespace == "" {
@@ -125,15 +130,20 @@ func (v *seen) status() *control.Status {
 		sets[client.ObjectKeyFromObject(&v.sets.Items[i])] = &v.sets.Items[i]
 	}
 	named := map[string]bool{}
-	for i := range v.routes.Items {
-		r := &v.routes.Items[i]
-		if parents := ourParents(r); len(parents) > 0 {
-			st := control.DescribeRoute(r, parents, sets)
+	route := func(kind string, r *gwv1.HTTPRoute, told []gwv1.RouteParentStatus) {
+		if parents := ourParents(told); len(parents) > 0 {
+			st := control.DescribeRoute(kind, r, parents, sets)
 			s.Routes = append(s.Routes, st)
 			for _, g := range st.Gateways {
 				named[g] = true
 			}
 		}
+	}
+	for i := range v.routes.Items {
+		route(v1alpha1.KindHTTPRoute, &v.routes.Items[i], v.routes.Items[i].Status.Parents)
+	}
+	for i := range v.grpcRoutes.Items {
+		route(v1alpha1.KindGRPCRoute, grpcroute.HTTP(&v.grpcRoutes.Items[i]), v.grpcRoutes.Items[i].Status.Parents)
 	}
 	for i := range v.gateways.Items {
 		g := &v.gateways.Items[i]
@@ -164,7 +174,7 @@ func (v *seen) status() *control.Status {
 		s.NotReady = append(s.NotReady, "whether everything is served is not known: you may not see all GatewayClasses and Gateways")
 	}
 	s.Ready = len(s.NotReady) == 0
-	s.Objects = map[string]int{"Gateway": len(s.Gateways), "HTTPRoute": len(s.Routes), "EmergencyPolicy": len(s.Policies), "Activation": len(s.Activations)}
+	s.Objects = map[string]int{"Gateway": len(s.Gateways), "HTTPRoute": count(s.Routes, v1alpha1.KindHTTPRoute), "GRPCRoute": count(s.Routes, v1alpha1.KindGRPCRoute), "EmergencyPolicy": len(s.Policies), "Activation": len(s.Activations)}
 	v.sort(s)
 	return s
 }
@@ -202,8 +212,8 @@ func describeGateway(g *gwv1.Gateway, class *gwv1.GatewayClass) control.GatewayS
 }
 
 // ourParents are the parents that our controller has judged.
-func ourParents(r *gwv1.HTTPRoute) (out []gwv1.RouteParentStatus) {
-	for _, p := range r.Status.Parents {
+func ourParents(told []gwv1.RouteParentStatus) (out []gwv1.RouteParentStatus) {
+	for _, p := range told {
 		if p.ControllerName == v1alpha1.ControllerName {
 			out = append(out, p)
 		}
@@ -211,12 +221,21 @@ func ourParents(r *gwv1.HTTPRoute) (out []gwv1.RouteParentStatus) {
 	return out
 }
 
+func count(routes []control.RouteStatus, kind string) (n int) {
+	for _, r := range routes {
+		if r.Kind == kind {
+			n++
+		}
+	}
+	return n
+}
+
 func (v *seen) sort(s *control.Status) {
 	slices.SortFunc(s.Gateways, func(a, b control.GatewayStatus) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	slices.SortFunc(s.Routes, func(a, b control.RouteStatus) int {
-		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name), strings.Compare(b.Kind, a.Kind))
 	})
 	slices.SortFunc(s.Activations, func(a, b v1alpha1.Activation) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))

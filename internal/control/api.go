@@ -112,6 +112,8 @@ type EnvoyStatus struct {
 
 // RouteStatus is one route.
 type RouteStatus struct {
+	// Kind of the route. Empty: HTTPRoute, as of a serve that knows no other kind.
+	Kind      string `json:"kind,omitempty"`
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	// Role is the only one that opens it: the label breakglass.dev/role.

@@ -77,9 +77,10 @@ func SetParent(set *gwv1.ListenerSet) types.NamespacedName {
 	return key
 }
 
-// DescribeRoute takes the parents that are Gateways of ours, or ListenerSets of them.
-func DescribeRoute(obj *gwv1.HTTPRoute, parents []gwv1.RouteParentStatus, sets map[types.NamespacedName]*gwv1.ListenerSet) RouteStatus {
-	out := RouteStatus{Namespace: obj.Namespace, Name: obj.Name, Role: obj.Labels[v1alpha1.RoleLabel]}
+// DescribeRoute takes the parents that are Gateways of ours or ListenerSets of them, and a route
+// of any kind in the shape of an HTTPRoute.
+func DescribeRoute(kind string, obj *gwv1.HTTPRoute, parents []gwv1.RouteParentStatus, sets map[types.NamespacedName]*gwv1.ListenerSet) RouteStatus {
+	out := RouteStatus{Kind: kind, Namespace: obj.Namespace, Name: obj.Name, Role: obj.Labels[v1alpha1.RoleLabel]}
 	for _, h := range obj.Spec.Hostnames {
 		out.Hostnames = append(out.Hostnames, string(h))
 	}

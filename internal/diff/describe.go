@@ -14,7 +14,7 @@ import (
 
 // kinds in the order in which they are told: who may come in, through which door,
 // to what.
-var kinds = []string{"EmergencyPolicy", "Gateway", "HTTPRoute", "ReferenceGrant", "Activation"}
+var kinds = []string{"EmergencyPolicy", "Gateway", "HTTPRoute", "GRPCRoute", "ReferenceGrant", "Activation"}
 
 func order(object string) int {
 	kind, _, _ := strings.Cut(object, " ")
@@ -31,7 +31,7 @@ func describe(p *posture.Posture) map[string]*about {
 		out["Gateway "+g.Key.String()] = gateway(p, g)
 	}
 	for _, r := range p.Routes {
-		out["HTTPRoute "+r.Key.String()] = route(p, r)
+		out[r.Key.String()] = route(p, r)
 	}
 	for key, obj := range p.Objects.ReferenceGrants {
 		out["ReferenceGrant "+key.String()] = referenceGrant(key, obj)

@@ -13,6 +13,7 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/version"
+	"github.com/breakglass-gateway/breakglass-gateway/translator"
 )
 
 // Status of everything.
@@ -27,14 +28,14 @@ func (b backend) Status(context.Context) (*control.Status, error) {
 		return s, nil
 	}
 	s.Objects = map[string]int{
-		"Gateway": len(v.set.Gateways), "HTTPRoute": len(v.set.HTTPRoutes), "EmergencyPolicy": len(v.set.Policies),
+		"Gateway": len(v.set.Gateways), "HTTPRoute": len(v.set.HTTPRoutes), "GRPCRoute": len(v.set.GRPCRoutes), "EmergencyPolicy": len(v.set.Policies),
 		"Activation": len(v.activations), "Service": len(v.set.Services), "EndpointSlice": len(v.set.EndpointSlices),
 	}
 	for _, key := range sorted(v.result.Statuses.Gateways) {
 		s.Gateways = append(s.Gateways, b.gatewayStatus(v, key))
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(v.result.Statuses.Routes), activation.RouteKey.Compare) {
-		s.Routes = append(s.Routes, control.DescribeRoute(v.set.HTTPRoutes[key.NamespacedName], v.result.Statuses.Routes[key].Parents, v.set.ListenerSets))
+		s.Routes = append(s.Routes, control.DescribeRoute(key.Kind, translator.RouteOf(&v.set.Objects, key), v.result.Statuses.Routes[key].Parents, v.set.ListenerSets))
 	}
 	for _, key := range sorted(v.activations) {
 		s.Activations = append(s.Activations, *v.activations[key])

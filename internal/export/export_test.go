@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/render"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 )
@@ -27,7 +28,7 @@ func rendered(t *testing.T, set *source.Set) []byte {
 	for _, p := range set.Problems {
 		t.Error(p)
 	}
-	d, err := render.Render(set.Objects, render.Options{At: now, Opens: []render.Open{{Route: types.NamespacedName{Namespace: "payments", Name: "db-failover"}}}, Full: true})
+	d, err := render.Render(set.Objects, render.Options{At: now, Opens: []render.Open{{Route: activation.HTTPRoute(types.NamespacedName{Namespace: "payments", Name: "db-failover"})}}, Full: true})
 	if err != nil {
 		t.Fatal(err)
 	}

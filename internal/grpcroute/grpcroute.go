@@ -39,15 +39,6 @@ func HTTP(obj *gwv1.GRPCRoute) *gwv1.HTTPRoute {
 	return out
 }
 
-// All of them, by the keys that they have.
-func All[K comparable](routes map[K]*gwv1.GRPCRoute) map[K]*gwv1.HTTPRoute {
-	out := make(map[K]*gwv1.HTTPRoute, len(routes))
-	for key, obj := range routes {
-		out[key] = HTTP(obj)
-	}
-	return out
-}
-
 func match(m gwv1.GRPCRouteMatch) gwv1.HTTPRouteMatch {
 	post := gwv1.HTTPMethodPost
 	kind, path := Path(m.Method)

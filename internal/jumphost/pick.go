@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -187,20 +188,23 @@ func (p *picking) tellPort(kind string, key types.NamespacedName, port gwv1.Port
 // pickRoutes takes the routes of the Gateways, and what they reach.
 func (p *picking) pickRoutes() {
 	services := map[types.NamespacedName]bool{}
-	for key, route := range p.all.HTTPRoutes {
+	for key, route := range translator.RoutesOf(&p.all.Objects) {
 		if !p.attached(route) {
 			continue
 		}
 		refused := p.refused(key)
+		obj := p.all.Object(source.ObjectKey{Kind: key.Kind, Namespace: key.Namespace, Name: key.Name}).(client.Object)
 		if refused != "" {
-			p.tell("HTTPRoute %s opens nothing, as in the cluster: %s", key, refused)
-			route = route.DeepCopy()
-			if route.Labels == nil {
-				route.Labels = map[string]string{}
+			p.tell("%s opens nothing, as in the cluster: %s", key, refused)
+			obj = obj.DeepCopyObject().(client.Object)
+			labels := maps.Clone(obj.GetLabels())
+			if labels == nil {
+				labels = map[string]string{}
 			}
-			route.Labels[v1alpha1.RoleLabel] = refusedRole
+			labels[v1alpha1.RoleLabel] = refusedRole
+			obj.SetLabels(labels)
 		}
-		p.add(route)
+		p.add(obj)
 		for i := range route.Spec.Rules {
 			for _, b := range translator.BackendRefs(&route.Spec.Rules[i]) {
 				svc := types.NamespacedName{Namespace: key.Namespace, Name: string(b.Name)}
@@ -236,9 +240,9 @@ func (p *picking) attached(route *gwv1.HTTPRoute) bool {
 }
 
 // refused says why no parent of a route accepts it in the cluster, "" if one does.
-func (p *picking) refused(key types.NamespacedName) string {
+func (p *picking) refused(key activation.RouteKey) string {
 	why := ""
-	for _, parent := range p.verdict.Statuses.Routes[activation.HTTPRoute(key)].Parents {
+	for _, parent := range p.verdict.Statuses.Routes[key].Parents {
 		c := control.Condition(parent.Conditions, string(gwv1.RouteConditionAccepted))
 		if c.Status == metav1.ConditionTrue {
 			return ""
@@ -291,7 +295,7 @@ func unreachable(all []*discoveryv1.EndpointSlice) string {
 func (p *picking) pickGrants() {
 	from := map[string]bool{}
 	for key := range p.out {
-		if key.Kind == "Gateway" || key.Kind == "ListenerSet" || key.Kind == "HTTPRoute" {
+		if key.Kind == "Gateway" || key.Kind == "ListenerSet" || key.Kind == v1alpha1.KindHTTPRoute || key.Kind == v1alpha1.KindGRPCRoute {
 			from[key.Namespace] = true
 		}
 	}

@@ -33,6 +33,7 @@ func kinds() []kind {
 		{&gwv1.Gateway{}, func() client.ObjectList { return &gwv1.GatewayList{} }, false},
 		{&gwv1.ListenerSet{}, func() client.ObjectList { return &gwv1.ListenerSetList{} }, true},
 		{&gwv1.HTTPRoute{}, func() client.ObjectList { return &gwv1.HTTPRouteList{} }, false},
+		{&gwv1.GRPCRoute{}, func() client.ObjectList { return &gwv1.GRPCRouteList{} }, true},
 		{&gwv1.ReferenceGrant{}, func() client.ObjectList { return &gwv1.ReferenceGrantList{} }, true},
 		{&gwv1.BackendTLSPolicy{}, func() client.ObjectList { return &gwv1.BackendTLSPolicyList{} }, true},
 		{&v1alpha1.EmergencyPolicy{}, func() client.ObjectList { return &v1alpha1.EmergencyPolicyList{} }, false},

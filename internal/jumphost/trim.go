@@ -43,6 +43,8 @@ func trim(obj client.Object) runtime.Object {
 		return &gwv1.HTTPRoute{ObjectMeta: meta, Spec: o.Spec}
 	case *gwv1.BackendTLSPolicy:
 		return &gwv1.BackendTLSPolicy{ObjectMeta: meta, Spec: o.Spec}
+	case *gwv1.GRPCRoute:
+		return &gwv1.GRPCRoute{ObjectMeta: meta, Spec: o.Spec}
 	case *gwv1.ReferenceGrant:
 		return &gwv1.ReferenceGrant{ObjectMeta: meta, Spec: o.Spec}
 	case *v1alpha1.EmergencyPolicy:

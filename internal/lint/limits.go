@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/posture"
 )
 
@@ -74,7 +75,7 @@ func isSuspended(r *run, p *v1alpha1.EmergencyPolicy) {
 func neverDrilled(r *run, rt *posture.Route) {
 	drilled := func(namespace string, spec *v1alpha1.ActivationSpec) bool {
 		for _, t := range spec.TargetRefs {
-			if spec.Drill && namespace == rt.Key.Namespace && t.Name == rt.Key.Name {
+			if spec.Drill && activation.RouteOf(namespace, t) == rt.Key {
 				return true
 			}
 		}

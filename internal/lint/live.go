@@ -1,11 +1,13 @@
 package lint
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 )
 
@@ -48,7 +50,7 @@ func notProgrammed(r *run) {
 func refusedByEnvoy(r *run) {
 	for _, rt := range r.Live.Status.Routes {
 		if rt.Reason == "RefusedByEnvoy" || strings.Contains(rt.Message, "Envoy rejected") {
-			r.add(objectKey("HTTPRoute", types.NamespacedName{Namespace: rt.Namespace, Name: rt.Name}), "", "%s", rt.Message)
+			r.add(objectKey(cmp.Or(rt.Kind, v1alpha1.KindHTTPRoute), types.NamespacedName{Namespace: rt.Namespace, Name: rt.Name}), "", "%s", rt.Message)
 		}
 	}
 }

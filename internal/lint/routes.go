@@ -36,7 +36,9 @@ var routeRules = []Rule{
 		Remedy: "shorten timeouts.request, or lengthen the role's maxDuration on purpose", check: eachRule(pointlessTimeout)},
 }
 
-func routeKey(rt *posture.Route) source.ObjectKey { return objectKey("HTTPRoute", rt.Key) }
+func routeKey(rt *posture.Route) source.ObjectKey {
+	return objectKey(rt.Key.Kind, rt.Key.NamespacedName)
+}
 
 func eachRoute(check func(*run, *posture.Route)) func(*run) {
 	return func(r *run) {
@@ -87,22 +89,34 @@ func path(m gwv1.HTTPRouteMatch) (gwv1.PathMatchType, string) {
 	return kind, value
 }
 
+func isGRPC(rt *posture.Route) bool { return rt.Key.Kind == v1alpha1.KindGRPCRoute }
+
+// pathField is where a match says the path: of a GRPCRoute it is /SERVICE/METHOD.
+func pathField(rt *posture.Route) string {
+	if isGRPC(rt) {
+		return ".method"
+	}
+	return ".path"
+}
+
 func catchAllPath(r *run, rt *posture.Route, field string, m gwv1.HTTPRouteMatch) {
 	kind, value := path(m)
 	all := kind == gwv1.PathMatchPathPrefix && strings.Trim(value, "/") == ""
 	if kind == gwv1.PathMatchRegularExpression {
 		re, err := regexp.Compile(`^(?:` + value + `)$`)
-		// No expression of a narrow route fits both of these.
-		all = err == nil && re.MatchString("/a1/Z9~breakglass") && re.MatchString("/q_0.7@-/x")
+		// No expression of a narrow route fits both of these. Names of gRPC have no more
+		// than letters, digits, dots and underscores.
+		all = err == nil && isGRPC(rt) && re.MatchString("/a1.Z9_break/Glass") && re.MatchString("/Q7/x_y") ||
+			err == nil && re.MatchString("/a1/Z9~breakglass") && re.MatchString("/q_0.7@-/x")
 	}
 	if all {
-		r.add(routeKey(rt), field+".path", "%s covers every path", value)
+		r.add(routeKey(rt), field+pathField(rt), "%s covers every path", value)
 	}
 }
 
 func regexPath(r *run, rt *posture.Route, field string, m gwv1.HTTPRouteMatch) {
 	if kind, value := path(m); kind == gwv1.PathMatchRegularExpression {
-		r.add(routeKey(rt), field+".path", "%s is a regular expression", value)
+		r.add(routeKey(rt), field+pathField(rt), "%s is a regular expression", value)
 	}
 }
 
@@ -163,7 +177,7 @@ func (r *run) shadowed(first map[string]string, rt *posture.Route, field string,
 		id := fmt.Sprint(p.Gateway.Key, " ", p.URL(), " ", matchText(m))
 		other, taken := first[id]
 		if !taken {
-			first[id] = fmt.Sprintf("HTTPRoute %s %s", rt.Key, field)
+			first[id] = fmt.Sprintf("%s %s", rt.Key, field)
 			continue
 		}
 		r.add(routeKey(rt), field, "%s on %s is also matched by %s, which comes first", matchText(m), p.Host, other)
@@ -196,7 +210,7 @@ func matchText(m gwv1.HTTPRouteMatch) string {
 
 func alsoElsewhere(r *run, rt *posture.Route) {
 	for i, ref := range rt.Object.Spec.ParentRefs {
-		if g, _ := r.Parent(rt.Key, ref); g == nil {
+		if g, _ := r.Parent(rt.Key.NamespacedName, ref); g == nil {
 			r.add(routeKey(rt), fmt.Sprintf("spec.parentRefs[%d]", i), "%s is not an emergency Gateway: whatever it is, it serves this route without a window, a role or a record", ref.Name)
 		}
 	}

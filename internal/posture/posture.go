@@ -62,11 +62,11 @@ func (l *Listener) Text() string {
 	return fmt.Sprintf("%s of %s %s", l.Name, l.Kind, l.Key)
 }
 
-// Route is an HTTPRoute with at least one emergency Gateway as its parent.
+// Route is a route with at least one emergency Gateway as its parent.
 type Route struct {
-	Key      types.NamespacedName
-	Object   *gwv1.HTTPRoute
-	Role     string // its label
+	Key      activation.RouteKey
+	Object   *gwv1.HTTPRoute // a GRPCRoute in its shape
+	Role     string          // its label
 	Gateways []*Gateway
 	Policies []*v1alpha1.EmergencyPolicy
 	// Places at which it would be served.
@@ -107,8 +107,9 @@ func Of(objects translator.Objects, now time.Time) *Posture {
 			p.Gateways = append(p.Gateways, g)
 		}
 	}
-	for _, key := range SortedKeys(objects.HTTPRoutes) {
-		if r := p.route(key, objects.HTTPRoutes[key]); r != nil {
+	routes := translator.RoutesOf(&objects)
+	for _, key := range slices.SortedFunc(maps.Keys(routes), activation.RouteKey.Compare) {
+		if r := p.route(key, routes[key]); r != nil {
 			p.Routes = append(p.Routes, r)
 		}
 	}
@@ -186,10 +187,10 @@ func (g *Gateway) Loopback() bool {
 	return !slices.ContainsFunc(g.Addresses, func(a netip.Addr) bool { return !a.IsLoopback() })
 }
 
-func (p *Posture) route(key types.NamespacedName, obj *gwv1.HTTPRoute) *Route {
+func (p *Posture) route(key activation.RouteKey, obj *gwv1.HTTPRoute) *Route {
 	r := &Route{Key: key, Object: obj, Role: obj.Labels[v1alpha1.RoleLabel]}
 	for _, ref := range obj.Spec.ParentRefs {
-		g, of := p.Parent(key, ref)
+		g, of := p.Parent(key.NamespacedName, ref)
 		if g == nil {
 			continue
 		}
@@ -204,7 +205,7 @@ func (p *Posture) route(key types.NamespacedName, obj *gwv1.HTTPRoute) *Route {
 	if len(r.Gateways) == 0 {
 		return nil
 	}
-	r.Refused = refused(p.Result.Statuses.Routes[activation.HTTPRoute(key)].Parents)
+	r.Refused = refused(p.Result.Statuses.Routes[key].Parents)
 	slices.SortStableFunc(r.Places, func(a, b Place) int { return cmp.Compare(a.URL(), b.URL()) })
 	r.openers()
 	return r
@@ -260,7 +261,7 @@ func (p *Posture) place(r *Route, g *Gateway, of types.NamespacedName, ref gwv1.
 	}
 	for _, l := range g.Listeners {
 		named := l.Kind == kind && l.Key == of && (ref.SectionName == nil || *ref.SectionName == l.Name) && (ref.Port == nil || *ref.Port == l.Port)
-		if !named || !translator.Allows(l.Listener, l.Key.Namespace, r.Key.Namespace, p.Objects.Namespaces) {
+		if !named || !translator.AllowsKind(l.Listener, r.Key.Kind) || !translator.Allows(l.Listener, l.Key.Namespace, r.Key.Namespace, p.Objects.Namespaces) {
 			continue
 		}
 		for _, h := range common(l.Hostname, r.Object.Spec.Hostnames) {
@@ -287,7 +288,7 @@ func (r *Route) openers() {
 		return
 	}
 	policy := &activation.Policy{Name: r.Policies[0].Name, Spec: r.Policies[0].Spec}
-	asked := &activation.Route{Key: activation.HTTPRoute(r.Key), Role: r.Role, Policies: []*activation.Policy{policy}}
+	asked := &activation.Route{Key: r.Key, Role: r.Role, Policies: []*activation.Policy{policy}}
 	for _, p := range r.Places {
 		asked.Hostnames = append(asked.Hostnames, p.Host)
 	}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 	"github.com/breakglass-gateway/breakglass-gateway/translator"
 )
@@ -38,7 +39,7 @@ func example(t *testing.T) translator.Objects {
 func told(p *Posture, key types.NamespacedName) string {
 	var out []string
 	for _, r := range p.Routes {
-		if r.Key != key {
+		if r.Key != activation.HTTPRoute(key) {
 			continue
 		}
 		for _, at := range r.Places {

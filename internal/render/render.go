@@ -135,15 +135,19 @@ func pointer(t time.Time) *time.Time {
 func requests(objects translator.Objects, o Options) (map[types.NamespacedName]activation.Record, error) {
 	out := map[types.NamespacedName]activation.Record{}
 	for i, open := range o.Opens {
-		route := objects.HTTPRoutes[open.Route]
+		route := translator.RouteOf(&objects, open.Route)
 		if route == nil {
-			return nil, fmt.Errorf("HTTPRoute %s is not in the manifests: those there are: %s", open.Route, names(objects.HTTPRoutes))
+			there := names(objects.HTTPRoutes)
+			if open.Route.Kind == v1alpha1.KindGRPCRoute {
+				there = names(objects.GRPCRoutes)
+			}
+			return nil, fmt.Errorf("%s is not in the manifests: those there are: %s", open.Route, there)
 		}
 		role := cmp.Or(open.Role, route.Labels[v1alpha1.RoleLabel])
 		if role == "" {
-			return nil, fmt.Errorf("HTTPRoute %s has no label %s: name the role to open it with", open.Route, v1alpha1.RoleLabel)
+			return nil, fmt.Errorf("%s has no label %s: name the role to open it with", open.Route, v1alpha1.RoleLabel)
 		}
-		target := v1alpha1.TargetReference{Group: gwv1.GroupName, Kind: "HTTPRoute", Name: open.Route.Name}
+		target := v1alpha1.TargetReference{Group: gwv1.GroupName, Kind: open.Route.Kind, Name: open.Route.Name}
 		if open.Rule != "" {
 			section := gwv1.SectionName(open.Rule)
 			target.SectionName = &section
@@ -170,7 +174,7 @@ func window(key types.NamespacedName, out *translator.Result) Window {
 	st, r := out.Statuses.Activations[key], out.Records[key]
 	w := Window{Activation: key.String(), Role: r.Spec.Role, Phase: st.Phase}
 	for _, t := range r.Spec.TargetRefs {
-		name := key.Namespace + "/" + t.Name
+		name := activation.RouteOf(key.Namespace, t).Ref()
 		if t.SectionName != nil {
 			name += "#" + string(*t.SectionName)
 		}

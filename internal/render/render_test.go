@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/golden"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
@@ -57,12 +58,12 @@ func asYAML(t *testing.T, d *Document) string {
 }
 
 func TestGolden(t *testing.T) {
-	got := asYAML(t, render(t, door(t), Options{Opens: []Open{{Route: db, Rule: "promote", Duration: 5 * time.Minute}}}))
+	got := asYAML(t, render(t, door(t), Options{Opens: []Open{{Route: activation.HTTPRoute(db), Rule: "promote", Duration: 5 * time.Minute}}}))
 	golden.Check(t, filepath.Join("testdata", "door.yaml"), []byte(got))
 }
 
 func TestTheSameManifestsAndTimeGiveTheSameDocument(t *testing.T) {
-	o := Options{Opens: []Open{{Route: db}}, Full: true}
+	o := Options{Opens: []Open{{Route: activation.HTTPRoute(db)}}, Full: true}
 	first := asYAML(t, render(t, door(t), o))
 	for range 5 {
 		if again := asYAML(t, render(t, door(t), o)); again != first {
@@ -111,7 +112,7 @@ func TestWithoutAWindowNothingIsOpen(t *testing.T) {
 }
 
 func TestOnlyTheRuleThatIsAskedForIsOpen(t *testing.T) {
-	d := render(t, door(t), Options{Opens: []Open{{Route: db, Rule: "promote", Duration: 5 * time.Minute}}})
+	d := render(t, door(t), Options{Opens: []Open{{Route: activation.HTTPRoute(db), Rule: "promote", Duration: 5 * time.Minute}}})
 	if got := open(t, d); len(got) != 1 || got[0] != "door/db/promote/0" {
 		t.Errorf("open: %q", got)
 	}
@@ -126,10 +127,10 @@ func TestAWindowIsJudgedAsServeWould(t *testing.T) {
 		phase   v1alpha1.Phase
 		message string
 	}{
-		{Open{Route: db, Role: "web"}, v1alpha1.PhaseRefused, `only role "db" opens`},
-		{Open{Route: db, Role: "nobody"}, v1alpha1.PhaseRefused, `has no role "nobody"`},
-		{Open{Route: db, Rule: "none"}, v1alpha1.PhasePending, `has no rule named "none"`},
-		{Open{Route: db, Duration: 3 * time.Hour}, v1alpha1.PhaseLive, ""},
+		{Open{Route: activation.HTTPRoute(db), Role: "web"}, v1alpha1.PhaseRefused, `only role "db" opens`},
+		{Open{Route: activation.HTTPRoute(db), Role: "nobody"}, v1alpha1.PhaseRefused, `has no role "nobody"`},
+		{Open{Route: activation.HTTPRoute(db), Rule: "none"}, v1alpha1.PhasePending, `has no rule named "none"`},
+		{Open{Route: activation.HTTPRoute(db), Duration: 3 * time.Hour}, v1alpha1.PhaseLive, ""},
 	} {
 		d := render(t, door(t), Options{Opens: []Open{c.open}})
 		w := d.Windows[0]
@@ -140,7 +141,7 @@ func TestAWindowIsJudgedAsServeWould(t *testing.T) {
 			t.Errorf("deadline %v: the role's maxDuration is 10m", w.Deadline)
 		}
 	}
-	if _, err := Render(door(t), Options{At: now, Opens: []Open{{Route: types.NamespacedName{Namespace: "door", Name: "x"}}}}); err == nil || !strings.Contains(err.Error(), "door/db") {
+	if _, err := Render(door(t), Options{At: now, Opens: []Open{{Route: activation.HTTPRoute(types.NamespacedName{Namespace: "door", Name: "x"})}}}); err == nil || !strings.Contains(err.Error(), "door/db") {
 		t.Errorf("a route that is not there: %v", err)
 	}
 	if _, err := Render(door(t), Options{At: now, Gateway: db}); err == nil || !strings.Contains(err.Error(), "door/emergency") {
@@ -156,7 +157,7 @@ func TestNoKeyIsInADocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	objects.Secrets = map[types.NamespacedName]*corev1.Secret{{Namespace: "door", Name: "door"}: {Data: map[string][]byte{"tls.crt": cert, "tls.key": key}}}
-	d := render(t, objects, Options{Opens: []Open{{Route: db}}, Full: true})
+	d := render(t, objects, Options{Opens: []Open{{Route: activation.HTTPRoute(db)}}, Full: true})
 	text := asYAML(t, d)
 	if b := strings.Count(text, "private_key: sha256:"); b != 1 {
 		t.Errorf("%d digests of private keys, want one", b)

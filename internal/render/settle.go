@@ -76,7 +76,7 @@ func (agreeable) Refused() []snapshot.Key { return nil }
 
 // Open is a window that a reviewer wants to see open.
 type Open struct {
-	Route    types.NamespacedName
+	Route    activation.RouteKey
 	Rule     string // "" for all
 	Role     string
 	Duration time.Duration // 0: the policy's default
