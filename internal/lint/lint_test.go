@@ -169,7 +169,7 @@ func troubled() *Live {
 		Status: &control.Status{
 			NotReady: []string{"Gateway door/wide: Envoy does not start"}, ClockBehind: "3s",
 			Gateways: []control.GatewayStatus{{Namespace: "door", Name: "wide", Listeners: []control.ListenerStatus{
-				{Name: "http", Programmed: true}, {Name: "https", Message: "no certificate"},
+				{Name: "http", Programmed: true}, {Name: "https", Message: "no certificate"}, {Name: "door/more/http", Message: "no port"},
 			}}},
 			Routes:   []control.RouteStatus{{Namespace: "app", Name: "all", Reason: "RefusedByEnvoy", Message: "Envoy refused it: regex too large"}},
 			Policies: []control.PolicyStatus{{Name: "wide", Issuers: []control.IssuerStatus{{Name: "sso", Keys: 2, Stale: true}, {Name: "unused", Error: "not fetched"}}}},
@@ -190,7 +190,8 @@ func TestARunningServeTellsWhatManifestsCannot(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"BG080 :0 Gateway door/wide: Envoy does not start",
-		"BG081 Gateway door/wide:17 listener https is not programmed: no certificate",
+		"BG081 Gateway door/wide:18 listener https is not programmed: no certificate",
+		"BG081 ListenerSet door/more:48 listener door/more/http is not programmed: no port",
 		"BG082 HTTPRoute app/all:1 Envoy refused it: regex too large",
 		"BG083 EmergencyPolicy wide:26 the keys of issuer sso are stale (2 in use)",
 		"BG084 EmergencyPolicy wide:34 issuer unused has no usable key: not fetched",

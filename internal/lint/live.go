@@ -40,8 +40,12 @@ func notProgrammed(r *run) {
 	for _, g := range r.Live.Status.Gateways {
 		key := types.NamespacedName{Namespace: g.Namespace, Name: g.Name}
 		for i, l := range g.Listeners {
+			object, field := objectKey("Gateway", key), fmt.Sprintf("spec.listeners[%d]", i)
+			if set := strings.Split(l.Name, "/"); len(set) == 3 { // namespace, ListenerSet, listener
+				object, field = objectKey("ListenerSet", types.NamespacedName{Namespace: set[0], Name: set[1]}), "spec.listeners"
+			}
 			if !l.Programmed {
-				r.add(objectKey("Gateway", key), fmt.Sprintf("spec.listeners[%d]", i), "listener %s is not programmed: %s", l.Name, l.Message)
+				r.add(object, field, "listener %s is not programmed: %s", l.Name, l.Message)
 			}
 		}
 	}
