@@ -17,14 +17,14 @@ type clients struct {
 	authorities string // PEM
 }
 
-// frontend is what a Gateway wants of clients on a port, nil for nothing, and the
-// field that says so. What is said of the port takes the place of the default as a
-// whole.
-func (g *gateway) frontend(port gwv1.PortNumber) (*gwv1.FrontendTLSValidation, string) {
-	if g.obj.Spec.TLS == nil || g.obj.Spec.TLS.Frontend == nil {
+// FrontendValidation is what a Gateway wants of clients of its HTTPS listeners on a port,
+// nil for nothing, and the field that says so. What is said of the port takes the place
+// of the default as a whole.
+func FrontendValidation(g *gwv1.Gateway, port gwv1.PortNumber) (v *gwv1.FrontendTLSValidation, field string) {
+	if g.Spec.TLS == nil || g.Spec.TLS.Frontend == nil {
 		return nil, ""
 	}
-	f := g.obj.Spec.TLS.Frontend
+	f := g.Spec.TLS.Frontend
 	for i := range f.PerPort {
 		if f.PerPort[i].Port == port {
 			return f.PerPort[i].TLS.Validation, fmt.Sprintf("spec.tls.frontend.perPort[%d].tls.validation", i)
@@ -60,7 +60,7 @@ func (g *gateway) insecureFrontend() bool {
 // resolveClients finds the authorities of the clients of an HTTPS listener. Those
 // that cannot be found are trusted by nobody; without any the listener is not served.
 func (s *state) resolveClients(l *listener) {
-	v, field := l.gateway.frontend(l.spec.Port)
+	v, field := FrontendValidation(l.gateway.obj, l.spec.Port)
 	if v == nil {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/posture"
+	"github.com/breakglass-gateway/breakglass-gateway/translator"
 )
 
 // kinds in the order in which they are told: who may come in, through which door,
@@ -66,6 +67,7 @@ func gateway(p *posture.Posture, g *posture.Gateway) *about {
 		for _, ref := range l.TLS.CertificateRefs {
 			a.is(fmt.Sprintf("listener %s shows", l.Text()), 0, certificateOf(p, l.Key.Namespace, ref))
 		}
+		a.bounded(fmt.Sprintf("listener %s lets in clients with a certificate of", l.Text()), authoritiesOf(p, g, l.Port))
 	}
 	if t := g.Object.Spec.TLS; t != nil && t.Backend != nil && t.Backend.ClientCertificateRef != nil {
 		a.is("shows to backends", 0, certificateOf(p, g.Key.Namespace, *t.Backend.ClientCertificateRef))
@@ -89,6 +91,27 @@ func certificateOf(p *posture.Posture, namespace string, ref gwv1.SecretObjectRe
 		text += ", certificate " + activation.Digest(obj.Data["tls.crt"])
 	}
 	return text
+}
+
+// authoritiesOf the clients of HTTPS listeners on a port; none: they need no
+// certificate.
+func authoritiesOf(p *posture.Posture, g *posture.Gateway, port gwv1.PortNumber) (out []string) {
+	v, _ := translator.FrontendValidation(g.Object, port)
+	if v == nil || v.Mode == gwv1.AllowInsecureFallback {
+		return nil
+	}
+	for _, ref := range v.CACertificateRefs {
+		key := types.NamespacedName{Namespace: g.Key.Namespace, Name: string(ref.Name)}
+		if ref.Namespace != nil {
+			key.Namespace = string(*ref.Namespace)
+		}
+		text := fmt.Sprintf("%s %s", ref.Kind, key)
+		if obj := p.Objects.ConfigMaps[key]; obj != nil && ref.Kind == "ConfigMap" {
+			text += ", authorities " + activation.Digest(obj.Data[translator.AuthoritiesKey])
+		}
+		out = append(out, text)
+	}
+	return out
 }
 
 func allowed(l *posture.Listener) string {

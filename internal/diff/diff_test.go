@@ -113,6 +113,9 @@ func TestEachChangeIsToldInAReviewersWords(t *testing.T) {
 		{"on the network", "  gatewayClassName: emergency\n", "  gatewayClassName: emergency\n  addresses: [{type: IPAddress, value: 10.1.1.1}]\n", []string{
 			"Gateway door/emergency changed: widens listens on:  -> 10.1.1.1 port 18443, HTTPS, for *.example.com (listener https)",
 			"Gateway door/emergency changed: narrows listens on: 127.0.0.1 port 18443, HTTPS, for *.example.com (listener https) -> "}},
+		{"certificates of clients", "  gatewayClassName: emergency\n", "  gatewayClassName: emergency\n  tls: {frontend: {default: {validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}}}}\n", []string{
+			"Gateway door/emergency changed: narrows listener https lets in clients with a certificate of: any -> ConfigMap door/ca"}},
+		{"certificates of clients, or none", "  gatewayClassName: emergency\n", "  gatewayClassName: emergency\n  tls: {frontend: {default: {validation: {mode: AllowInsecureFallback, caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}}}}\n", nil},
 		{"a comment", "# One door", "# A door", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

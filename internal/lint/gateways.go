@@ -12,6 +12,7 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/internal/posture"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
+	"github.com/breakglass-gateway/breakglass-gateway/translator"
 )
 
 // soon is when a certificate's end is worth a warning.
@@ -30,6 +31,8 @@ var gatewayRules = []Rule{
 		Remedy: "renew it: on the day nobody will have the time", check: eachListener(certificateExpires)},
 	{ID: "BG055", Name: "wide-reference-grant", Severity: Warning, Summary: "A ReferenceGrant lets another namespace use every Secret or Service of its own.",
 		Remedy: "name the object in spec.to[].name", check: wideReferenceGrant},
+	{ID: "BG056", Name: "any-client-certificate", Severity: Warning, Summary: "A Gateway asks its clients for certificates and takes any, and none.",
+		Remedy: "set mode: AllowValidOnly, or do not ask", check: eachGateway(anyClientCertificate)},
 }
 
 func gatewayKey(g *posture.Gateway) source.ObjectKey { return objectKey("Gateway", g.Key) }
@@ -74,6 +77,15 @@ func everyInterface(r *run, g *posture.Gateway) {
 	for i, a := range g.Addresses {
 		if a.IsUnspecified() {
 			r.add(gatewayKey(g), fmt.Sprintf("spec.addresses[%d]", i), "%s is every address of the host", a)
+		}
+	}
+}
+
+func anyClientCertificate(r *run, g *posture.Gateway) {
+	for _, v := range translator.FrontendValidations(g.Object) {
+		if v.Mode == gwv1.AllowInsecureFallback {
+			r.add(gatewayKey(g), "spec.tls.frontend", "mode AllowInsecureFallback lets in clients with any certificate and with none: what it asks for proves nothing")
+			return
 		}
 	}
 }

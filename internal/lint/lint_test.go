@@ -190,8 +190,8 @@ func TestARunningServeTellsWhatManifestsCannot(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"BG080 :0 Gateway door/wide: Envoy does not start",
-		"BG081 Gateway door/wide:18 listener https is not programmed: no certificate",
-		"BG081 ListenerSet door/more:48 listener door/more/http is not programmed: no port",
+		"BG081 Gateway door/wide:19 listener https is not programmed: no certificate",
+		"BG081 ListenerSet door/more:49 listener door/more/http is not programmed: no port",
 		"BG082 HTTPRoute app/all:1 Envoy refused it: regex too large",
 		"BG083 EmergencyPolicy wide:26 the keys of issuer sso are stale (2 in use)",
 		"BG084 EmergencyPolicy wide:34 issuer unused has no usable key: not fetched",
