@@ -50,14 +50,15 @@ func (g *gateway) toward(b lock.Backend) lock.Backend {
 	return b
 }
 
-// refs is the condition of all references of a Gateway.
+// refs is the condition of all references of a Gateway. Those of its ListenerSets are
+// told there: others may write them.
 func (g *gateway) refs() condition {
 	kind := string(gwv1.GatewayConditionResolvedRefs)
 	if g.client.missing() {
 		return no(kind, g.client.reason, g.client.message)
 	}
 	for _, l := range g.listeners {
-		if !l.resolved.ok() {
+		if l.set == nil && !l.resolved.ok() {
 			return no(kind, string(gwv1.GatewayReasonListenersNotResolved), fmt.Sprintf("listener %s: %s", l.spec.Name, l.resolved.message))
 		}
 	}

@@ -25,7 +25,7 @@ type Config struct {
 	// elsewhere is not accepted.
 	GatewayNamespaces []string `json:"gatewayNamespaces"`
 	// SecretNamespaces are where Secrets and ConfigMaps are read: certificates of
-	// listeners, and keys of issuers. The controller has a Role in each and nowhere else.
+	// listeners, keys of issuers, and authorities. The controller has a Role in each and nowhere else.
 	SecretNamespaces []string `json:"secretNamespaces,omitempty"`
 
 	// Envoy is the proxy container of every fleet.

@@ -69,6 +69,19 @@ const (
 	routeObject  = "HTTPRoute door/db changed: "
 )
 
+const tlsPolicy = `apiVersion: v1
+kind: ConfigMap
+metadata: {name: ca, namespace: door}
+data: {ca.crt: "-----BEGIN CERTIFICATE-----\nMIIBfDCCASOgAwIBAgIUbn+bqTnZzgFtZ5/1HVqzi1RG1l8wCgYIKoZIzj0EAwIw\nEzERMA8GA1UEAwwIYmFja2VuZHMwIBcNMjYxMTI1MjIzMjA3WhgPMjEyNjExMDEy\nMjMyMDdaMBMxETAPBgNVBAMMCGJhY2tlbmRzMFkwEwYHKoZIzj0CAQYIKoZIzj0D\nAQcDQgAERccfLn0yXsImpiIxwOUNwCfPTaL3NTaWCyfGCpzygya+etJLSJhNpDzL\nrRHxMtc5zflszSPCT6NAfxRymrvKBqNTMFEwHQYDVR0OBBYEFE1Uz7e1FqBglCaV\n6B9zN/btFmBlMB8GA1UdIwQYMBaAFE1Uz7e1FqBglCaV6B9zN/btFmBlMA8GA1Ud\nEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDRwAwRAIgH1Fo/xlGcWat5EYIpjo7t5Oc\nomCGix1MhYq2slU3cOgCIDsIoSWpH4cj+9PCf//haMQ+8PtRGw2auT0X18CUBhYP\n-----END CERTIFICATE-----"}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: db, namespace: door}
+spec:
+  targetRefs: [{group: "", kind: Service, name: db}]
+  validation: {hostname: db.internal, caCertificateRefs: [{group: "", kind: ConfigMap, name: ca}]}
+`
+
 // Each change of a manifest, and what it must come to. The second edit is undone by
 // swapping the sides: then it must come to the opposite.
 func TestEachChangeIsToldInAReviewersWords(t *testing.T) {
@@ -116,6 +129,10 @@ func TestEachChangeIsToldInAReviewersWords(t *testing.T) {
 		{"certificates of clients", "  gatewayClassName: emergency\n", "  gatewayClassName: emergency\n  tls: {frontend: {default: {validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}}}}\n", []string{
 			"Gateway door/emergency changed: narrows listener https lets in clients with a certificate of: any -> ConfigMap door/ca"}},
 		{"certificates of clients, or none", "  gatewayClassName: emergency\n", "  gatewayClassName: emergency\n  tls: {frontend: {default: {validation: {mode: AllowInsecureFallback, caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}}}}\n", nil},
+		{"TLS to a backend", "# One door", tlsPolicy + "---\n# One door", []string{
+			routeObject + "narrows speaks to Service door/db port 80: in plain text -> over TLS as db.internal, if it is db.internal by the word of authorities 84ece58f9bda5ec46269"}},
+		{"TLS to a backend that nothing can be trusted of", "# One door", strings.Replace(tlsPolicy, "ca.crt", "x", 1) + "---\n# One door", []string{
+			routeObject + "narrows speaks to Service door/db port 80: in plain text -> not at all"}},
 		{"a comment", "# One door", "# A door", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -51,11 +51,14 @@ func (p *picking) authorities(ctx context.Context, r client.Reader, policy types
 	var from corev1.ConfigMap
 	key := types.NamespacedName{Namespace: policy.Namespace, Name: name}
 	err := r.Get(ctx, key, &from)
-	if apierrors.IsNotFound(err) {
+	switch {
+	case apierrors.IsNotFound(err):
 		p.tell("ConfigMap %s, which BackendTLSPolicy %s names, does not exist", key, policy)
 		return nil
-	}
-	if err != nil {
+	case apierrors.IsForbidden(err): // which is no reason to keep all others from being current
+		p.tell("ConfigMap %s, with the authorities of BackendTLSPolicy %s, may not be read: its backends are not reached from here; let whoever exports get it", key, policy)
+		return nil
+	case err != nil:
 		return err
 	}
 	if err := translator.CheckAuthorities(from.Data[translator.AuthoritiesKey]); err != nil {
