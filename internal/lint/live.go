@@ -40,13 +40,14 @@ func notProgrammed(r *run) {
 	for _, g := range r.Live.Status.Gateways {
 		key := types.NamespacedName{Namespace: g.Namespace, Name: g.Name}
 		for i, l := range g.Listeners {
-			object, field := objectKey("Gateway", key), fmt.Sprintf("spec.listeners[%d]", i)
-			if set := strings.Split(l.Name, "/"); len(set) == 3 { // namespace, ListenerSet, listener
-				object, field = objectKey("ListenerSet", types.NamespacedName{Namespace: set[0], Name: set[1]}), "spec.listeners"
+			if l.Programmed {
+				continue
 			}
-			if !l.Programmed {
-				r.add(object, field, "listener %s is not programmed: %s", l.Name, l.Message)
+			at, field := objectKey("Gateway", key), fmt.Sprintf("spec.listeners[%d]", i)
+			if of := strings.Split(l.Name, "/"); len(of) == 3 { // of a ListenerSet
+				at, field = objectKey("ListenerSet", types.NamespacedName{Namespace: of[0], Name: of[1]}), "spec.listeners"
 			}
+			r.add(at, field, "listener %s is not programmed: %s", l.Name, l.Message)
 		}
 	}
 }
