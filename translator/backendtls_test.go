@@ -408,3 +408,38 @@ func TestAClientCertificateThatComesAndGoesIsFollowed(t *testing.T) {
 		t.Errorf("Envoy did %v: the test proves nothing", saw)
 	}
 }
+
+// In a directory a target that is misspelt is a backend in plain text: somebody is to
+// be told.
+func TestATLSPolicyThatDoesNotCountIsToldOfWithoutACluster(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		policies   []*gwv1.BackendTLSPolicy
+		field, why string
+	}{
+		{"met", []*gwv1.BackendTLSPolicy{policyOf("b")}, "", ""},
+		{"another Service", []*gwv1.BackendTLSPolicy{policyOf("b", func(p *gwv1.BackendTLSPolicy) { p.Spec.TargetRefs[0].Name = "bd" })}, "spec.targetRefs", "names no Service that an accepted route reaches"},
+		{"another port", []*gwv1.BackendTLSPolicy{policyOf("b", port("htps"))}, "spec.targetRefs", `has no port named "htps"`},
+		{"a conflict", []*gwv1.BackendTLSPolicy{policyOf("a"), policyOf("b")}, "spec.targetRefs", "BackendTLSPolicy pay/a"},
+		{"no authority", []*gwv1.BackendTLSPolicy{policyOf("b", authorities(gwv1.LocalObjectReference{Kind: "ConfigMap", Name: "nope"}))}, "spec.validation", "ConfigMap pay/nope does not exist"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var objects Objects
+			out, _ := tlsWorld(t, func(in *Input) {
+				for _, p := range c.policies {
+					in.BackendTLSPolicies[key(p.Name)] = p
+				}
+				objects = in.Objects
+			})
+			var field, why string
+			for _, u := range FindUnserved(objects, out) {
+				if u.Kind == "BackendTLSPolicy" && u.Key == key("b") {
+					field, why = u.Field, u.Message
+				}
+			}
+			if field != c.field || !strings.Contains(why, c.why) || why == "" != (c.why == "") {
+				t.Errorf("%s: %s", field, why)
+			}
+		})
+	}
+}
