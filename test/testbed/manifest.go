@@ -164,7 +164,7 @@ func (r Route) YAML() string {
 // Activation is an Activation. Only Name and Routes are required.
 type Activation struct {
 	Name, Role, Duration, Incident string
-	// Routes to open: NAME or NAME:RULE.
+	// Routes to open: NAME or NAME:RULE, with "grpcroute/" before it for a GRPCRoute.
 	Routes         []string
 	NotAfter       time.Time
 	Drill, Revoked bool
@@ -175,7 +175,11 @@ func (a Activation) YAML() string {
 	var refs []string
 	for _, r := range a.Routes {
 		name, rule, some := strings.Cut(r, ":")
+		name, grpc := strings.CutPrefix(name, "grpcroute/")
 		ref := "name: " + name
+		if grpc {
+			ref = "kind: GRPCRoute, " + ref
+		}
 		if some {
 			ref += ", sectionName: " + rule
 		}
