@@ -185,7 +185,7 @@ type protocol struct{ http2, tls bool }
 // by a BackendTLSPolicy, whatever the appProtocol: HTTP/2 is then agreed on in the
 // handshake.
 var appProtocols = map[string]*protocol{
-	"": {}, "http": {}, "kubernetes.io/ws": {}, "kubernetes.io/h2c": {http2: true},
+	"": {}, "http": {}, "kubernetes.io/ws": {}, "kubernetes.io/h2c": {http2: true}, "grpc": {http2: true},
 	"https": {tls: true}, "kubernetes.io/wss": {tls: true},
 }
 

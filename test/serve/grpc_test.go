@@ -38,7 +38,9 @@ spec:
 const once = "/" + testbed.EchoService + "/Once"
 
 var _ = Describe("A GRPCRoute", Ordered, ContinueOnFailure, func() {
-	BeforeAll(func() { shared.Write("grpc-service.yaml", testbed.Service("grpc", testbed.StartGRPCBackend("127.0.0.1"))) })
+	BeforeAll(func() {
+		shared.Write("grpc-service.yaml", testbed.Service("grpc", testbed.StartGRPCBackend("127.0.0.1")))
+	})
 	code := func(c *testbed.GRPCClient, path, token string) codes.Code {
 		got, _ := c.Once(path, token)
 		return got
