@@ -57,7 +57,7 @@ func full() *dataaccesslogv3.HTTPAccessLogEntry {
 			DownstreamRemoteAddress: socket("192.0.2.7", 1234), DownstreamDirectRemoteAddress: socket("::1", 99),
 			UpstreamRemoteAddress: &corev3.Address{Address: &corev3.Address_EnvoyInternalAddress{EnvoyInternalAddress: &corev3.EnvoyInternalAddress{
 				AddressNameSpecifier: &corev3.EnvoyInternalAddress_ServerListenerName{ServerListenerName: "int-A"}, EndpointId: "10.0.0.1:80"}}},
-			UpstreamCluster: "c-1", ResponseFlags: &dataaccesslogv3.ResponseFlags{UpstreamConnectionTermination: true, UpstreamMaxStreamDurationReached: true},
+			UpstreamCluster: "c-1", UpstreamRequestAttemptCount: 2, ResponseFlags: &dataaccesslogv3.ResponseFlags{UpstreamConnectionTermination: true, UpstreamMaxStreamDurationReached: true},
 			Metadata: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{jwtNamespace: md}},
 			CustomTags: map[string]string{"bg.epoch": "e-1", "bg.connection": "7", "bg.gateway": "ops/gw", "bg.route": "pay/db", "bg.rule": "1", "bg.role": "dba",
 				"bg.activations": "pay/a, pay/b", "bg.incident": "INC-1", "bg.opening": "o-1", "bg.certificate": "ab12"},
@@ -78,7 +78,7 @@ func TestEachFieldOfARequestIsKept(t *testing.T) {
 		Status: 200, ResponseFlags: "UC,UMSDR", Details: "via_upstream", BytesIn: 10, BytesOut: 20,
 		Route: "pay/db", Rule: "1", Activations: []string{"pay/a", "pay/b"}, Role: "dba", Incident: "INC-1", Opening: "o-1",
 		Issuer: "https://idp", Subject: "bob", JTI: "j-1",
-		ClientAddress: "192.0.2.7:1234", ClientCertificate: "ab12", PeerAddress: "[::1]:99", UpstreamAddress: "10.0.0.1:80", UpstreamCluster: "c-1",
+		ClientAddress: "192.0.2.7:1234", ClientCertificate: "ab12", PeerAddress: "[::1]:99", UpstreamAddress: "10.0.0.1:80", UpstreamCluster: "c-1", Attempts: 2,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -267,5 +267,19 @@ func TestBytesThatAreNotUTF8DoNotEndTheStream(t *testing.T) {
 	}
 	if first := s.entries[0]; first.Path != "/\uFFFDY\uFFFD" || first.Incident != "\uFFFDY\uFFFD" || first.Subject != "bob" {
 		t.Errorf("first %+v", first)
+	}
+}
+
+// Whoever has no token writes as often as he likes: also a browser's question, which
+// an open route answers, is kept with few of his words.
+func TestAStrangersWordsAreFew(t *testing.T) {
+	long := "/" + strings.Repeat("x", 1000)
+	row := RequestRow{Type: TypeEnd, Host: "a.example", Path: long, Status: 200, Details: "cors_response", Opening: "o", Start: time.Unix(1, 0)}
+	if e := row.Entry(); len(e.Path) > 300 || e.Attempts != 0 {
+		t.Errorf("%d bytes of a path, %d attempts", len(e.Path), e.Attempts)
+	}
+	row.Subject, row.UpstreamAddress, row.Attempts = "ann", "10.0.0.1:80", 1
+	if e := row.Entry(); e.Path != long || e.Attempts != 0 {
+		t.Errorf("of a holder of a token: %d bytes of a path, %d attempts", len(e.Path), e.Attempts)
 	}
 }

@@ -79,6 +79,9 @@ type RequestEntry struct {
 	ClientCertificate string `json:"clientCertificate,omitempty"`
 	UpstreamAddress   string `json:"upstreamAddress,omitempty"`
 	UpstreamCluster   string `json:"upstreamCluster,omitempty"`
+	// Attempts is how often it was sent to a backend, if more than once: a retry may
+	// have done something twice. The address is that of the last.
+	Attempts uint32 `json:"attempts,omitempty"`
 
 	// Cut says why we ended the stream: "closed" (deadline, revocation, panic
 	// button: see the entries of its activations) or "token" (the token's end).
@@ -135,6 +138,7 @@ func newRequestEntry(node, typ string, e *dataaccesslogv3.HTTPAccessLogEntry) Re
 		PeerAddress:       address(c.GetDownstreamDirectRemoteAddress()),
 		UpstreamAddress:   address(c.GetUpstreamRemoteAddress()),
 		UpstreamCluster:   c.GetUpstreamCluster(),
+		Attempts:          c.GetUpstreamRequestAttemptCount(),
 	}
 	if t := c.GetStartTime(); t.IsValid() {
 		row.Start = t.AsTime()

@@ -31,6 +31,7 @@ type RequestRow struct {
 	Issuer, Subject, JTI                                         string
 
 	ClientAddress, PeerAddress, UpstreamAddress, UpstreamCluster string
+	Attempts                                                     uint32
 	// ClientCertificate is the SHA-256 of one that was checked, in hex.
 	ClientCertificate string
 }
@@ -82,9 +83,12 @@ func (row RequestRow) Entry() RequestEntry {
 	if r.UpstreamAddress != "" { // else the file names the cluster it would have been
 		r.UpstreamCluster = word(row.UpstreamCluster)
 	}
+	if row.Attempts > 1 {
+		r.Attempts = row.Attempts
+	}
 	r.Denied = denied(r.Status, r.Details, row.JWTFailure, r.UpstreamAddress)
 	r.Cut = endedBy(r.ResponseFlags)
-	if r.Opening == "" || r.Subject == "" && r.Denied != "" {
+	if r.Opening == "" || r.Subject == "" && r.UpstreamAddress == "" {
 		r.Path, r.Host = brief(r.Path), brief(r.Host)
 	}
 	r.Key = r.StreamID

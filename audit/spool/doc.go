@@ -39,6 +39,7 @@
 //	p        path as the client sent it; 2048               REQ(X-ENVOY-ORIGINAL-PATH?:PATH)
 //	code     status; 0: the client left before one          RESPONSE_CODE
 //	det      what answered, or failed                       RESPONSE_CODE_DETAILS
+//	att      how often it was sent to a backend             UPSTREAM_REQUEST_ATTEMPT_COUNT
 //	up, upc  address and cluster of the backend             UPSTREAM_HOST, UPSTREAM_CLUSTER
 //	cl       address:port of the client, after trusted hops DOWNSTREAM_REMOTE_ADDRESS
 //	iss, sub, jti   verified claims; 2048 each              DYNAMIC_METADATA

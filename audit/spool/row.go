@@ -69,6 +69,7 @@ type line struct {
 
 	Upstream string `json:"up"`
 	Cluster  string `json:"upc"`
+	Attempts uint32 `json:"att"`
 	Client   string `json:"cl"`
 	Peer     string `json:"peer"`
 
@@ -138,7 +139,7 @@ func (l *line) request(typ string, start time.Time) *Row {
 		Status: l.Status, ResponseFlags: l.Flags, Details: l.Details, BytesIn: l.In, BytesOut: l.Out,
 		RouteName: l.RouteName, Route: l.Route, Rule: l.Rule, Role: l.Role, Opening: l.Opening, Activations: l.Activations, Incident: l.Incidents,
 		Issuer: string(l.Issuer), Subject: string(l.Subject), JTI: string(l.JTI),
-		ClientAddress: l.Client, ClientCertificate: l.Certificate, PeerAddress: l.Peer, UpstreamAddress: upstream(l.Upstream), UpstreamCluster: l.Cluster,
+		ClientAddress: l.Client, ClientCertificate: l.Certificate, PeerAddress: l.Peer, UpstreamAddress: upstream(l.Upstream), UpstreamCluster: l.Cluster, Attempts: l.Attempts,
 	}.Entry()
 	return &Row{Type: typ, Epoch: e.Epoch, Key: e.Key, Connection: e.Connection, Request: &e}
 }

@@ -15,7 +15,7 @@ import (
 
 const full = `{"typ":"DownstreamEnd","ep":"e-1","sid":"6f1c","conn":42,"t":"2026-11-23T22:00:00.123456Z","us":2345,"d":9,
 "m":"POST","h":"bob:pw@db.example","p":"/a?to=b&x","code":200,"fl":"UMSDR","det":"via_upstream","rx":10,"tx":20,
-"up":"envoy://lease/o1/10.0.0.1:80","upc":"open/o1/0","cl":"192.0.2.7:1234","peer":"[::1]:99","cc":"ab12","iss":"https://idp","sub":7,"jti":["x"],
+"up":"envoy://lease/o1/10.0.0.1:80","upc":"open/o1/0","att":3,"cl":"192.0.2.7:1234","peer":"[::1]:99","cc":"ab12","iss":"https://idp","sub":7,"jti":["x"],
 "rt":"r1","route":"pay/db","rule":"#0","role":"db","opening":"o1","act":"pay/a,pay/b","inc":"INC-1","later":{"x":[1]}}`
 
 func TestEachFieldOfALineIsKept(t *testing.T) {
@@ -30,7 +30,7 @@ func TestEachFieldOfALineIsKept(t *testing.T) {
 		Status: 200, ResponseFlags: "UMSDR", Details: "via_upstream", BytesIn: 10, BytesOut: 20, Cut: "token",
 		Route: "pay/db", Rule: "#0", Activations: []string{"pay/a", "pay/b"}, Role: "db", Incident: "INC-1", Opening: "o1",
 		Issuer: "https://idp", Subject: "7", ClientAddress: "192.0.2.7:1234", ClientCertificate: "ab12", PeerAddress: "[::1]:99",
-		UpstreamAddress: "10.0.0.1:80", UpstreamCluster: "open/o1/0",
+		UpstreamAddress: "10.0.0.1:80", UpstreamCluster: "open/o1/0", Attempts: 3,
 	}
 	if got := fmt.Sprintf("%+v", *r.Request); got != fmt.Sprintf("%+v", want) || r.Key != "6f1c" || r.Epoch != "e-1" || r.Connection != "42" {
 		t.Errorf("got  %s\nwant %+v", got, want)

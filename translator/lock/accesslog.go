@@ -56,7 +56,7 @@ var requestRow = map[string]string{
 
 	"code": "%RESPONSE_CODE%", "fl": "%RESPONSE_FLAGS%", "det": "%RESPONSE_CODE_DETAILS%",
 	"rx": "%BYTES_RECEIVED%", "tx": "%BYTES_SENT%",
-	"up": "%UPSTREAM_HOST%", "upc": "%UPSTREAM_CLUSTER%",
+	"up": "%UPSTREAM_HOST%", "upc": "%UPSTREAM_CLUSTER%", "att": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
 	"cl": "%DOWNSTREAM_REMOTE_ADDRESS%", "peer": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
 
 	"iss": claimField("iss"), "sub": claimField("sub"), "jti": claimField("jti"),
