@@ -121,10 +121,6 @@ func (o *outcome) current(key source.ObjectKey, obj client.Object) bool {
 
 func applyGateway(status *gwv1.GatewayStatus, is gwv1.GatewayStatus) {
 	status.Conditions = merge(status.Conditions, is.Conditions)
-	// It is there while it is so, as the Gateway API has it, and is never False.
-	if insecure := string(gwv1.GatewayConditionInsecureFrontendValidationMode); meta.FindStatusCondition(is.Conditions, insecure) == nil {
-		meta.RemoveStatusCondition(&status.Conditions, insecure)
-	}
 	status.Addresses, status.AttachedListenerSets = is.Addresses, is.AttachedListenerSets
 	listeners := make([]gwv1.ListenerStatus, 0, len(is.Listeners))
 	for _, l := range is.Listeners {
@@ -215,10 +211,19 @@ func unplaced(is []gwv1.RouteParentStatus, placed []bool, ref gwv1.ParentReferen
 	return -1
 }
 
+// onlyWhileTrue are conditions that are there while they are so, as the Gateway API has
+// it, and are never False.
+var onlyWhileTrue = map[string]bool{
+	string(gwv1.GatewayConditionInsecureFrontendValidationMode): true,
+	string(gwv1.ListenerConditionOverlappingTLSConfig):          true,
+}
+
 // merge puts our conditions among those that are there: of other types none is
 // touched, and one that says the same keeps its time.
 func merge(there, is []metav1.Condition) []metav1.Condition {
-	out := slices.Clone(there)
+	out := slices.DeleteFunc(slices.Clone(there), func(c metav1.Condition) bool {
+		return onlyWhileTrue[c.Type] && meta.FindStatusCondition(is, c.Type) == nil
+	})
 	now := metav1.NewTime(time.Now())
 	for _, c := range is {
 		c.LastTransitionTime = now

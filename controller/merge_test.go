@@ -184,6 +184,17 @@ func TestAnInsecureFrontendIsToldWhileItIsThere(t *testing.T) {
 	if len(status.Conditions) != 3 || status.Conditions[2].Type != kind {
 		t.Errorf("%+v", status)
 	}
+	overlaps := func(cs ...metav1.Condition) []gwv1.ListenerStatus {
+		return []gwv1.ListenerStatus{{Name: "a", Conditions: append(cs, condition("Accepted", metav1.ConditionTrue, "A"))}}
+	}
+	insecure.Listeners = overlaps(condition("OverlappingTLSConfig", metav1.ConditionTrue, "OverlappingHostnames"))
+	if applyGateway(&status, insecure); len(status.Listeners[0].Conditions) != 2 {
+		t.Errorf("%+v", status)
+	}
+	insecure.Listeners = overlaps()
+	if applyGateway(&status, insecure); len(status.Listeners[0].Conditions) != 1 {
+		t.Errorf("%+v", status)
+	}
 	insecure.Conditions = insecure.Conditions[:1]
 	applyGateway(&status, insecure)
 	if len(status.Conditions) != 2 || status.Conditions[0].Type != "theirs" || status.Conditions[1].Type != "Accepted" {

@@ -2,6 +2,7 @@ package translator
 
 import (
 	"fmt"
+	"strings"
 
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
@@ -54,4 +55,23 @@ func (l *listener) conflict(o *listener, reason gwv1.ListenerConditionReason) {
 	l.conflicted = yes(conflicted, string(reason))
 	l.conflicted.message = message
 	l.accepted = no(accepted, string(reason), message)
+}
+
+// overlapping tells that a client who knows the certificate of l may take its connection
+// to be good for hosts of another listener of the port, none if that cannot be. It is
+// answered 421 then: nothing is wrong, and somebody may wonder.
+func (l *listener) overlapping() []condition {
+	var others []string
+	for _, o := range l.gateway.listeners {
+		if o != l && l.tls() && !l.conflicted.ok() && l.besides(o) &&
+			(l.hostname == "" || o.hostname == "" || Covers(l.hostname, o.hostname) || Covers(o.hostname, l.hostname)) {
+			others = append(others, string(o.spec.Name))
+		}
+	}
+	if others == nil {
+		return nil
+	}
+	c := yes(string(gwv1.ListenerConditionOverlappingTLSConfig), string(gwv1.ListenerReasonOverlappingHostnames))
+	c.message = fmt.Sprintf("its hostname overlaps with that of %s: a request on the connection of another listener is answered 421", strings.Join(others, ", "))
+	return []condition{c}
 }

@@ -196,7 +196,7 @@ func (s *state) listenerStatus(l *listener) (gwv1.ListenerStatus, string) {
 		Name:           l.spec.Name,
 		SupportedKinds: l.supported,
 		AttachedRoutes: l.attached,
-		Conditions:     conditionsAt(l.generation(), l.accepted, l.conflicted, l.resolved, programmed),
+		Conditions:     conditionsAt(l.generation(), append([]condition{l.accepted, l.conflicted, l.resolved, programmed}, l.overlapping()...)...),
 	}, complaint
 }
 

@@ -157,6 +157,19 @@ func TestAHostOfNoListenerIsNotMisdirected(t *testing.T) {
 	}
 }
 
+// Gateway API, OverlappingTLSConfig: it must be told, and never be False.
+func TestListenersWhoseHostnamesOverlapSaySo(t *testing.T) {
+	out := upstream(t, certificateYAML(infra, "cert")+gatewayYAML("https",
+		"{name: a, port: 443, hostname: foo.example.com, "+tlsOptions+"}", "{name: b, port: 443, hostname: foo.example.org, "+tlsOptions+"}",
+		"{name: c, port: 443, hostname: '*.example.com', "+tlsOptions+"}", "{name: d, port: 8443, "+tlsOptions+"}",
+		"{name: e, port: 80, protocol: HTTP}", "{name: f, port: 80, protocol: HTTP, hostname: foo.example.com}"))
+	for l, want := range map[string]string{"a": "True OverlappingHostnames", "b": "", "c": "True OverlappingHostnames", "d": "", "e": "", "f": ""} {
+		if c, _ := conditionsOf(t, out, "https", l); c["OverlappingTLSConfig"] != want {
+			t.Errorf("listener %s: %q, want %q", l, c["OverlappingTLSConfig"], want)
+		}
+	}
+}
+
 // HTTPRouteHTTPSListener, HTTPRouteListenerHostnameMatching,
 // HTTPRouteHostnameIntersection, HTTPRouteListenerPortMatching.
 func TestUpstreamHostnamesAndPortsOfListenersSelectRoutes(t *testing.T) {
