@@ -129,6 +129,7 @@ var remedies = []struct{ part, remedy string }{
 	{"must be nil if", "remove it, or correct type"},
 	{"must not contain", "remove it from the value"},
 	{"must not end with", "remove it from the value"},
+	{"a-z_0-9", "correct the name"}, // of a service or a method of gRPC
 	{"valid characters", "percent-encode other characters"},
 	{"Must have port", "add port"},
 	{"but not both", "remove one of the two"},
