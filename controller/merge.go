@@ -30,39 +30,30 @@ func (o *outcome) apply(key source.ObjectKey, obj client.Object) bool {
 		is.Conditions = merge(obj.Status.Conditions, is.Conditions)
 		obj.Status = is
 	case *v1alpha1.EmergencyPolicy:
-		is, ours := st.Policies[key.Name]
-		if !ours {
-			return false
+		if is, ours := st.Policies[key.Name]; ours {
+			obj.Status.Conditions = merge(obj.Status.Conditions, is.Conditions)
 		}
-		obj.Status.Conditions = merge(obj.Status.Conditions, is.Conditions)
 	case *gwv1.GatewayClass:
-		is, ours := st.GatewayClasses[key.Name]
-		if !ours {
-			return false
+		if is, ours := st.GatewayClasses[key.Name]; ours {
+			obj.Status.Conditions = merge(obj.Status.Conditions, is.Conditions)
+			obj.Status.SupportedFeatures = is.SupportedFeatures
 		}
-		obj.Status.Conditions = merge(obj.Status.Conditions, is.Conditions)
-		obj.Status.SupportedFeatures = is.SupportedFeatures
 	case *gwv1.Gateway:
-		is, ours := st.Gateways[name]
-		if !ours || !o.current(key, obj) {
-			return false
+		if is, ours := st.Gateways[name]; ours && o.current(key, obj) {
+			applyGateway(&obj.Status, is)
 		}
-		applyGateway(&obj.Status, is)
 	case *gwv1.ListenerSet:
-		is, ours := st.ListenerSets[name]
-		if !ours || !o.current(key, obj) {
-			return false
+		if is, ours := st.ListenerSets[name]; ours && o.current(key, obj) {
+			applySet(&obj.Status, is)
 		}
-		applySet(&obj.Status, is)
 	case *gwv1.HTTPRoute:
 		return o.applyRoute(key, obj, &obj.Status.RouteStatus, activation.HTTPRoute(name))
 	case *gwv1.GRPCRoute:
 		return o.applyRoute(key, obj, &obj.Status.RouteStatus, activation.GRPCRoute(name))
 	case *gwv1.BackendTLSPolicy:
-		if !o.current(key, obj) {
-			return false
+		if o.current(key, obj) {
+			obj.Status.Ancestors = applyAncestors(obj.Status.Ancestors, st.BackendTLSPolicies[name].Ancestors)
 		}
-		obj.Status.Ancestors = applyAncestors(obj.Status.Ancestors, st.BackendTLSPolicies[name].Ancestors)
 	}
 	return !equality.Semantic.DeepEqual(was, obj)
 }

@@ -161,6 +161,14 @@ func referencesOf(obj client.Object) (out []source.ObjectKey) {
 			}
 		}
 	}
+	certificates := func(tls *gwv1.ListenerTLSConfig) {
+		if tls == nil {
+			return
+		}
+		for _, r := range tls.CertificateRefs {
+			add("Secret", r.Namespace, string(r.Name))
+		}
+	}
 	switch o := obj.(type) {
 	case *gwv1.HTTPRoute:
 		backends(o)
@@ -177,12 +185,7 @@ func referencesOf(obj client.Object) (out []source.ObjectKey) {
 			add("Secret", t.Backend.ClientCertificateRef.Namespace, string(t.Backend.ClientCertificateRef.Name))
 		}
 		for _, l := range o.Spec.Listeners {
-			if l.TLS == nil {
-				continue
-			}
-			for _, r := range l.TLS.CertificateRefs {
-				add("Secret", r.Namespace, string(r.Name))
-			}
+			certificates(l.TLS)
 		}
 		for _, v := range translator.FrontendValidations(o) {
 			for _, r := range v.CACertificateRefs {
@@ -191,21 +194,22 @@ func referencesOf(obj client.Object) (out []source.ObjectKey) {
 		}
 	case *gwv1.ListenerSet:
 		for _, l := range o.Spec.Listeners {
-			if l.TLS == nil {
-				continue
-			}
-			for _, r := range l.TLS.CertificateRefs {
-				add("Secret", r.Namespace, string(r.Name))
-			}
+			certificates(l.TLS)
 		}
 	case *v1alpha1.EmergencyPolicy:
-		for _, i := range o.Spec.Issuers {
-			if r := i.JWKS.SecretRef; r != nil {
-				out = append(out, source.ObjectKey{Kind: "Secret", Namespace: r.Namespace, Name: r.Name})
-			}
-			if r := i.JWKS.ConfigMapRef; r != nil {
-				out = append(out, source.ObjectKey{Kind: "ConfigMap", Namespace: r.Namespace, Name: r.Name})
-			}
+		out = keySetsOf(o)
+	}
+	return out
+}
+
+// keySetsOf a policy's issuers.
+func keySetsOf(p *v1alpha1.EmergencyPolicy) (out []source.ObjectKey) {
+	for _, i := range p.Spec.Issuers {
+		if r := i.JWKS.SecretRef; r != nil {
+			out = append(out, source.ObjectKey{Kind: "Secret", Namespace: r.Namespace, Name: r.Name})
+		}
+		if r := i.JWKS.ConfigMapRef; r != nil {
+			out = append(out, source.ObjectKey{Kind: "ConfigMap", Namespace: r.Namespace, Name: r.Name})
 		}
 	}
 	return out

@@ -230,14 +230,17 @@ func (p *parent) home() string {
 	return p.gateway.key.Namespace
 }
 
+// names reports whether the parentRef means the listener. Who names the Gateway does not
+// mean its sets, nor the reverse.
+func (p *parent) names(l *listener) bool {
+	return l.set == p.set && (p.ref.SectionName == nil || *p.ref.SectionName == l.spec.Name) && (p.ref.Port == nil || *p.ref.Port == l.spec.Port)
+}
+
 // attach finds the listeners that take the route, with their hostnames.
 func (s *state) attach(r *route, p *parent) {
 	named, allowed, notOptedIn := false, false, s.optedIn(r.key.Namespace)
 	for _, l := range p.gateway.listeners {
-		if l.set != p.set {
-			continue // who names the Gateway does not mean its sets, nor the reverse
-		}
-		if p.ref.SectionName != nil && *p.ref.SectionName != l.spec.Name || p.ref.Port != nil && *p.ref.Port != l.spec.Port {
+		if !p.names(l) {
 			continue
 		}
 		named = true

@@ -107,7 +107,7 @@ func (s *state) setStatus(set *listenerSet) gwv1.ListenerSetStatus {
 	valid, wrong, late := 0, "", ""
 	for _, l := range set.listeners {
 		ls, why := s.listenerStatus(l)
-		out.Listeners = append(out.Listeners, gwv1.ListenerEntryStatus{Name: ls.Name, SupportedKinds: ls.SupportedKinds, AttachedRoutes: ls.AttachedRoutes, Conditions: ls.Conditions})
+		out.Listeners = append(out.Listeners, gwv1.ListenerEntryStatus(ls))
 		if why != "" {
 			why = fmt.Sprintf("listener %s: %s", l.spec.Name, why)
 		}

@@ -69,8 +69,29 @@ func (c *cloud) balance(ctx context.Context) error {
 // none: it is of the pool, and nobody has it. Those that ask are served first, so that nobody who does not care is in
 // their way.
 func assign(services []corev1.Service, pool netip.Prefix) (changed []*corev1.Service, err error) {
-	used := map[string]bool{}
-	var waiting []*corev1.Service
+	waiting, used, changed := unassigned(services)
+	for _, s := range waiting {
+		address := s.Spec.LoadBalancerIP
+		if address == "" {
+			if address, err = free(used, pool); err != nil {
+				return changed, err
+			}
+		} else if a, err := netip.ParseAddr(address); err != nil || !pool.Contains(a) || used[address] {
+			continue
+		}
+		used[address] = true
+		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: address}}
+		if !slices.Contains(changed, s) {
+			changed = append(changed, s)
+		}
+	}
+	return changed, nil
+}
+
+// unassigned are the Services that have no address, or not the one that they ask for, which is taken from them. Those
+// that ask come first.
+func unassigned(services []corev1.Service) (waiting []*corev1.Service, used map[string]bool, changed []*corev1.Service) {
+	used = map[string]bool{}
 	for i := range services {
 		s := &services[i]
 		if s.Spec.Type != corev1.ServiceTypeLoadBalancer || s.Spec.LoadBalancerClass != nil {
@@ -93,22 +114,7 @@ func assign(services []corev1.Service, pool netip.Prefix) (changed []*corev1.Ser
 	slices.SortStableFunc(waiting, func(a, b *corev1.Service) int {
 		return cmp.Compare(b.Spec.LoadBalancerIP, a.Spec.LoadBalancerIP) // those that ask for nothing last
 	})
-	for _, s := range waiting {
-		address := s.Spec.LoadBalancerIP
-		if address == "" {
-			if address, err = free(used, pool); err != nil {
-				return changed, err
-			}
-		} else if a, err := netip.ParseAddr(address); err != nil || !pool.Contains(a) || used[address] {
-			continue
-		}
-		used[address] = true
-		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: address}}
-		if !slices.Contains(changed, s) {
-			changed = append(changed, s)
-		}
-	}
-	return changed, nil
+	return waiting, used, changed
 }
 
 func free(used map[string]bool, pool netip.Prefix) (string, error) {

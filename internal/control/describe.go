@@ -77,6 +77,18 @@ func SetParent(set *gwv1.ListenerSet) types.NamespacedName {
 	return key
 }
 
+// gatewayOf a parentRef, which may name a ListenerSet of it.
+func gatewayOf(namespace string, ref gwv1.ParentReference, sets map[types.NamespacedName]*gwv1.ListenerSet) types.NamespacedName {
+	key := types.NamespacedName{Namespace: namespace, Name: string(ref.Name)}
+	if ref.Namespace != nil {
+		key.Namespace = string(*ref.Namespace)
+	}
+	if set := sets[key]; set != nil && ref.Kind != nil && *ref.Kind == "ListenerSet" {
+		return SetParent(set)
+	}
+	return key
+}
+
 // DescribeRoute takes the parents that are Gateways of ours or ListenerSets of them, and a route
 // of any kind in the shape of an HTTPRoute.
 func DescribeRoute(kind string, obj *gwv1.HTTPRoute, parents []gwv1.RouteParentStatus, sets map[types.NamespacedName]*gwv1.ListenerSet) RouteStatus {
@@ -97,15 +109,8 @@ func DescribeRoute(kind string, obj *gwv1.HTTPRoute, parents []gwv1.RouteParentS
 		}
 	}
 	for _, p := range parents {
-		gateway := types.NamespacedName{Namespace: obj.Namespace, Name: string(p.ParentRef.Name)}
-		if p.ParentRef.Namespace != nil {
-			gateway.Namespace = string(*p.ParentRef.Namespace)
-		}
-		if set := sets[gateway]; set != nil && p.ParentRef.Kind != nil && *p.ParentRef.Kind == "ListenerSet" {
-			gateway = SetParent(set)
-		}
-		if !slices.Contains(out.Gateways, gateway.String()) {
-			out.Gateways = append(out.Gateways, gateway.String())
+		if gateway := gatewayOf(obj.Namespace, p.ParentRef, sets).String(); !slices.Contains(out.Gateways, gateway) {
+			out.Gateways = append(out.Gateways, gateway)
 		}
 		live := Condition(p.Conditions, v1alpha1.ConditionRouteLive)
 		out.Live = out.Live || live.Status == metav1.ConditionTrue
