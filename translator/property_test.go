@@ -120,12 +120,12 @@ func genRule(t *rapid.T, i int) gwv1.HTTPRouteRule {
 			m.Method = ptr(gwv1.HTTPMethodGet)
 		}
 		if mostly(t, "header", false, true) {
-			m.Headers = []gwv1.HTTPHeaderMatch{{Name: gwv1.HTTPHeaderName(anyOf(t, "header name", "x-a", "Authorization", "x-breakglass-scope")), Value: "v"}}
+			m.Headers = []gwv1.HTTPHeaderMatch{{Name: gwv1.HTTPHeaderName(mostly(t, "header name", "x-a", "Authorization", "x-breakglass-scope")), Value: "v"}}
 		}
 		rule.Matches = append(rule.Matches, m)
 	}
 	for range mostly(t, "filters", 0, 1) {
-		h := gwv1.HTTPHeaderName(anyOf(t, "filter header", "x-a", "X-Envoy-Upstream-Stream-Duration-Ms", "authorization", "X-BREAKGLASS-x", ":path", "host", ""))
+		h := gwv1.HTTPHeaderName(mostly(t, "filter header", "x-a", "X-Envoy-Upstream-Stream-Duration-Ms", "authorization", "X-BREAKGLASS-x", ":path", "host", ""))
 		f := &gwv1.HTTPHeaderFilter{}
 		value := anyOf(t, "filter value", "v", "%DYNAMIC_METADATA(x)%", "\n", "100%")
 		switch rapid.IntRange(0, 2).Draw(t, "operation") {
@@ -143,7 +143,7 @@ func genRule(t *rapid.T, i int) gwv1.HTTPRouteRule {
 	}
 	rule.Filters = append(rule.Filters, genMoreFilters(t)...)
 	if mostly(t, "retry", false, true) {
-		rule.Retry = &gwv1.HTTPRouteRetry{Attempts: ptr(anyOf(t, "attempts", 1, 3, 0, -1)), Codes: []gwv1.HTTPRouteRetryStatusCode{anyOf(t, "code", gwv1.HTTPRouteRetryStatusCode(503), 200)}}
+		rule.Retry = &gwv1.HTTPRouteRetry{Attempts: ptr(mostly(t, "attempts", 1, 3, 0, -1)), Codes: []gwv1.HTTPRouteRetryStatusCode{mostly(t, "code", gwv1.HTTPRouteRetryStatusCode(503), 200)}}
 		rule.Timeouts = &gwv1.HTTPRouteTimeouts{BackendRequest: ptr(gwv1.Duration(anyOf(t, "backend timeout", "1s", "0s")))}
 	}
 	if rapid.IntRange(0, 4).Draw(t, "redirect") == 0 {
@@ -172,7 +172,7 @@ func genMoreFilters(t *rapid.T) (out []gwv1.HTTPRouteFilter) {
 			Name: gwv1.ObjectName(mostly(t, "mirror", "db", "nope")), Port: ptr(gwv1.PortNumber(80)),
 		}}
 		if rapid.Bool().Draw(t, "some") {
-			m.Fraction = &gwv1.Fraction{Numerator: anyOf(t, "numerator", int32(0), 1, 3), Denominator: ptr(anyOf(t, "denominator", int32(3), 100, 0))}
+			m.Fraction = &gwv1.Fraction{Numerator: anyOf(t, "numerator", int32(0), 1, 3), Denominator: ptr(mostly(t, "denominator", int32(3), 100, 0))}
 		}
 		out = append(out, gwv1.HTTPRouteFilter{Type: gwv1.HTTPRouteFilterRequestMirror, RequestMirror: m})
 	}

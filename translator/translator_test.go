@@ -32,7 +32,7 @@ import (
 // every way in which one can change, and translates each with and without memory.
 func TestATranslatorThatRemembersSaysWhatOneThatDoesNotWould(t *testing.T) {
 	open, refused := 0, 0
-	rapid.Check(t, func(t *rapid.T) {
+	compare := func(t *rapid.T) {
 		in := baseInput()
 		reject := map[snapshot.Key]string{}
 		envoys := map[types.NamespacedName]*fakeEnvoy{}
@@ -76,7 +76,13 @@ func TestATranslatorThatRemembersSaysWhatOneThatDoesNotWould(t *testing.T) {
 				}
 			}
 		}
-	})
+	}
+	// Something opens in a few of a hundred worlds, and in some hundreds in none.
+	for range 5 {
+		if rapid.Check(t, compare); open > 0 && refused > 0 || t.Failed() {
+			break
+		}
+	}
 	if open == 0 || refused == 0 {
 		t.Errorf("%d open worlds, %d refusals: the test proves nothing", open, refused)
 	}
