@@ -23,16 +23,12 @@ func (o *outcome) apply(key source.ObjectKey, obj client.Object) bool {
 	was := obj.DeepCopyObject()
 	switch obj := obj.(type) {
 	case *v1alpha1.Activation:
-		is, ours := o.activation(name, obj)
-		if !ours {
-			return false
+		if is, ours := o.activation(name, obj); ours {
+			is.Conditions = merge(obj.Status.Conditions, is.Conditions)
+			obj.Status = is
 		}
-		is.Conditions = merge(obj.Status.Conditions, is.Conditions)
-		obj.Status = is
 	case *v1alpha1.EmergencyPolicy:
-		if is, ours := st.Policies[key.Name]; ours {
-			obj.Status.Conditions = merge(obj.Status.Conditions, is.Conditions)
-		}
+		obj.Status.Conditions = merge(obj.Status.Conditions, st.Policies[key.Name].Conditions)
 	case *gwv1.GatewayClass:
 		if is, ours := st.GatewayClasses[key.Name]; ours {
 			obj.Status.Conditions = merge(obj.Status.Conditions, is.Conditions)
@@ -51,11 +47,16 @@ func (o *outcome) apply(key source.ObjectKey, obj client.Object) bool {
 	case *gwv1.GRPCRoute:
 		return o.applyRoute(key, obj, &obj.Status.RouteStatus, activation.GRPCRoute(name))
 	case *gwv1.BackendTLSPolicy:
-		if o.current(key, obj) {
-			obj.Status.Ancestors = applyAncestors(obj.Status.Ancestors, st.BackendTLSPolicies[name].Ancestors)
-		}
+		o.applyPolicy(key, obj)
 	}
 	return !equality.Semantic.DeepEqual(was, obj)
+}
+
+func (o *outcome) applyPolicy(key source.ObjectKey, obj *gwv1.BackendTLSPolicy) {
+	if o.current(key, obj) {
+		is := o.result.Statuses.BackendTLSPolicies[client.ObjectKeyFromObject(obj)]
+		obj.Status.Ancestors = applyAncestors(obj.Status.Ancestors, is.Ancestors)
+	}
 }
 
 // applyRoute reports whether it has changed status, which is obj's.
