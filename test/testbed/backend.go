@@ -5,7 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -65,7 +65,7 @@ func startBackend(name string, secure *tls.Config) *Backend {
 	var sock net.Listener = stampedListener{l}
 	if secure != nil {
 		sock = tls.NewListener(sock, secure)
-		b.http.ErrorLog = log.New(io.Discard, "", 0) // handshakes that are to fail
+		b.http.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // handshakes that are to fail
 	}
 	go func() { _ = b.http.Serve(sock) }() // ends with Close
 	DeferCleanup(b.http.Close)
