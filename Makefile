@@ -176,7 +176,7 @@ conformance: conformance-binaries ## The upstream conformance suite of the Gatew
 .PHONY: conformance-locked
 conformance-locked: conformance-binaries ## The same without tokens and without Activations: fails if one test that sends traffic passes.
 	@mkdir -p '$(REPORTS)'
-	$(conformance_run) -log '$(abspath bin/conformance-locked.log)' -locked -against '$(REPORTS)/tests.json' -timeout-config-overrides MaxTimeToConsistency:1 \
+	$(conformance_run) -log '$(abspath bin/conformance-locked.log)' -test.parallel 4 -locked -against '$(REPORTS)/tests.json' -timeout-config-overrides MaxTimeToConsistency:1 \
 	    -report-output '$(REPORTS)/locked-report.yaml' -summary '$(REPORTS)/locked-summary.md' $(TESTFLAGS)
 
 # Those that need no Gateway but the suite's own four.
