@@ -3,6 +3,7 @@
 //
 //	objects.go   watches: what the API server has, as far as it concerns us
 //	pick.go      which of it that is, and without what changes all the time
+//	references.go  what an object names
 //	world.go     what the loop asks for and hands over
 //	trust.go     whether the admission policies and the clock can be relied upon
 //	leader.go    which replica decides

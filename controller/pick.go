@@ -13,9 +13,7 @@ import (
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
-	"github.com/breakglass-gateway/breakglass-gateway/internal/grpcroute"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
-	"github.com/breakglass-gateway/breakglass-gateway/translator"
 )
 
 // picker keeps what concerns the loop of what the cluster has: a cluster changes all
@@ -143,76 +141,6 @@ func (p *picker) take() (*source.Set, bool) {
 	p.set = p.set.With(p.changes)
 	clear(p.changes)
 	return p.set, true
-}
-
-// referencesOf are the objects that obj names, of the kinds of onlyIfNamed.
-func referencesOf(obj client.Object) (out []source.ObjectKey) {
-	add := func(kind string, namespace *gwv1.Namespace, name string) {
-		key := source.ObjectKey{Kind: kind, Namespace: obj.GetNamespace(), Name: name}
-		if namespace != nil {
-			key.Namespace = string(*namespace)
-		}
-		out = append(out, key)
-	}
-	backends := func(o *gwv1.HTTPRoute) {
-		for i := range o.Spec.Rules {
-			for _, b := range translator.BackendRefs(&o.Spec.Rules[i]) {
-				add("Service", b.Namespace, string(b.Name))
-			}
-		}
-	}
-	certificates := func(tls *gwv1.ListenerTLSConfig) {
-		if tls == nil {
-			return
-		}
-		for _, r := range tls.CertificateRefs {
-			add("Secret", r.Namespace, string(r.Name))
-		}
-	}
-	switch o := obj.(type) {
-	case *gwv1.HTTPRoute:
-		backends(o)
-	case *gwv1.GRPCRoute:
-		backends(grpcroute.HTTP(o))
-	case *gwv1.BackendTLSPolicy:
-		for _, r := range o.Spec.Validation.CACertificateRefs {
-			if r.Group == "" && r.Kind == "ConfigMap" {
-				add("ConfigMap", nil, string(r.Name))
-			}
-		}
-	case *gwv1.Gateway:
-		if t := o.Spec.TLS; t != nil && t.Backend != nil && t.Backend.ClientCertificateRef != nil {
-			add("Secret", t.Backend.ClientCertificateRef.Namespace, string(t.Backend.ClientCertificateRef.Name))
-		}
-		for _, l := range o.Spec.Listeners {
-			certificates(l.TLS)
-		}
-		for _, v := range translator.FrontendValidations(o) {
-			for _, r := range v.CACertificateRefs {
-				add("ConfigMap", r.Namespace, string(r.Name))
-			}
-		}
-	case *gwv1.ListenerSet:
-		for _, l := range o.Spec.Listeners {
-			certificates(l.TLS)
-		}
-	case *v1alpha1.EmergencyPolicy:
-		out = keySetsOf(o)
-	}
-	return out
-}
-
-// keySetsOf a policy's issuers.
-func keySetsOf(p *v1alpha1.EmergencyPolicy) (out []source.ObjectKey) {
-	for _, i := range p.Spec.Issuers {
-		if r := i.JWKS.SecretRef; r != nil {
-			out = append(out, source.ObjectKey{Kind: "Secret", Namespace: r.Namespace, Name: r.Name})
-		}
-		if r := i.JWKS.ConfigMapRef; r != nil {
-			out = append(out, source.ObjectKey{Kind: "ConfigMap", Namespace: r.Namespace, Name: r.Name})
-		}
-	}
-	return out
 }
 
 // trim is obj without what the loop does not look at.

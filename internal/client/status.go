@@ -145,22 +145,7 @@ func (v *seen) status() *control.Status {
 	for i := range v.grpcRoutes.Items {
 		route(v1alpha1.KindGRPCRoute, grpcroute.HTTP(&v.grpcRoutes.Items[i]), v.grpcRoutes.Items[i].Status.Parents)
 	}
-	for i := range v.gateways.Items {
-		g := &v.gateways.Items[i]
-		class := classes[string(g.Spec.GatewayClassName)]
-		// Who may not see the classes still sees the Gateways that have routes of ours.
-		if class == nil && (!v.hides("GatewayClasses") || !named[g.Namespace+"/"+g.Name]) {
-			continue
-		}
-		st := describeGateway(g, class)
-		for i := range v.sets.Items {
-			if set := &v.sets.Items[i]; control.SetParent(set) == (types.NamespacedName{Namespace: g.Namespace, Name: g.Name}) {
-				st.AddSet(set, &set.Status)
-			}
-		}
-		s.Gateways = append(s.Gateways, st)
-		s.NotReady = append(s.NotReady, control.GatewayNotServed("Gateway "+g.Namespace+"/"+g.Name, &g.Status)...)
-	}
+	v.addGateways(s, classes, named)
 	for i := range v.policies.Items {
 		p := &v.policies.Items[i]
 		st := control.DescribePolicy(p, &p.Status)
@@ -177,6 +162,26 @@ func (v *seen) status() *control.Status {
 	s.Objects = map[string]int{"Gateway": len(s.Gateways), "HTTPRoute": count(s.Routes, v1alpha1.KindHTTPRoute), "GRPCRoute": count(s.Routes, v1alpha1.KindGRPCRoute), "EmergencyPolicy": len(s.Policies), "Activation": len(s.Activations)}
 	v.sort(s)
 	return s
+}
+
+// addGateways adds those of the classes. Routes of ours have the named ones.
+func (v *seen) addGateways(s *control.Status, classes map[string]*gwv1.GatewayClass, named map[string]bool) {
+	for i := range v.gateways.Items {
+		g := &v.gateways.Items[i]
+		class := classes[string(g.Spec.GatewayClassName)]
+		// Who may not see the classes still sees the Gateways that have routes of ours.
+		if class == nil && (!v.hides("GatewayClasses") || !named[g.Namespace+"/"+g.Name]) {
+			continue
+		}
+		st := describeGateway(g, class)
+		for i := range v.sets.Items {
+			if set := &v.sets.Items[i]; control.SetParent(set) == (types.NamespacedName{Namespace: g.Namespace, Name: g.Name}) {
+				st.AddSet(set, &set.Status)
+			}
+		}
+		s.Gateways = append(s.Gateways, st)
+		s.NotReady = append(s.NotReady, control.GatewayNotServed("Gateway "+g.Namespace+"/"+g.Name, &g.Status)...)
+	}
 }
 
 // ourClasses by name. It notes what is wrong with them.
