@@ -37,9 +37,27 @@ func (r *record) table(took time.Duration) string {
 	p("| time, with the installation of the chart | %s |", took.Round(time.Second))
 	p("")
 	for _, profile := range []suite.ConformanceProfile{suite.GatewayHTTPConformanceProfile, suite.GatewayGRPCConformanceProfile} {
-		r.section(p, profile, tests)
+		section(p, profile, tests)
 	}
+	others(p, tests)
 	return out.String()
+}
+
+// others are tests that upstream counts for no profile.
+func others(p func(string, ...any), tests []*happened) {
+	head := "## Counted for no profile\n\n| test | result | seconds | requests | how the token travelled |\n|---|---|---|---|---|"
+	for _, h := range tests {
+		_, _, http := within(suite.GatewayHTTPConformanceProfile, h.Features)
+		_, _, grpc := within(suite.GatewayGRPCConformanceProfile, h.Features)
+		if http || grpc {
+			continue
+		}
+		if head != "" {
+			p("%s", head)
+			head = ""
+		}
+		p("| %s | %s | %.1f | %s |", h.Name, h.Result, h.Seconds, travelled(h))
+	}
 }
 
 func kind() string {
@@ -56,7 +74,8 @@ func suffix() string {
 	return ""
 }
 
-func (r *record) section(p func(string, ...any), profile suite.ConformanceProfile, tests []*happened) {
+// section has the tests of a profile, those of core first.
+func section(p func(string, ...any), profile suite.ConformanceProfile, tests []*happened) {
 	p("## %s\n", profile.Name)
 	p("| test | needs, besides core | result | seconds | requests | how the token travelled |\n|---|---|---|---|---|---|")
 	for _, extended := range []bool{false, true} {
