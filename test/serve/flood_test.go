@@ -212,7 +212,11 @@ var _ = Describe("A flood", Ordered, func() {
 
 	It("of slow headers is cut off in time, and none of it is a gap", func() {
 		for _, s := range slows {
-			end := ends(s.conn, s.since.Add(12*time.Second))
+			by := s.since.Add(12 * time.Second)
+			if soon := time.Now().Add(time.Second); by.Before(soon) {
+				by = soon // the specs before took long; a deadline that has passed would not let us look
+			}
+			end := ends(s.conn, by)
 			Expect(end).NotTo(BeZero(), "a connection whose headers do not end is still there")
 		}
 		Expect(stream.Open()).To(BeTrue(), stream.String)
