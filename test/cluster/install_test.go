@@ -40,7 +40,9 @@ func programmed(ctx context.Context, namespace, name string) string {
 	var address string
 	Eventually(func(g Gomega) {
 		gw := gateway(ctx, namespace, name)
-		g.Expect(conditions(gw.Status.Conditions)).To(Equal(map[string]string{"Accepted": "True Accepted", "Programmed": "True Programmed"}))
+		g.Expect(conditions(gw.Status.Conditions)).To(Equal(map[string]string{
+			"Accepted": "True Accepted", "Programmed": "True Programmed", "ResolvedRefs": "True ResolvedRefs",
+		}))
 		g.Expect(gw.Status.Addresses).To(HaveLen(1))
 		address = gw.Status.Addresses[0].Value
 	}).WithContext(ctx).Should(Succeed())
@@ -80,8 +82,9 @@ func installs(d *door) {
 				"Accepted": "True Accepted", "Programmed": "True Programmed", "ResolvedRefs": "True ResolvedRefs", "Conflicted": "False NoConflicts",
 			}))
 			g.Expect(listener.AttachedRoutes).To(BeEquivalentTo(1))
-			g.Expect(listener.SupportedKinds).To(HaveLen(1))
+			g.Expect(listener.SupportedKinds).To(HaveLen(2))
 			g.Expect(listener.SupportedKinds[0].Kind).To(BeEquivalentTo("HTTPRoute"))
+			g.Expect(listener.SupportedKinds[1].Kind).To(BeEquivalentTo("GRPCRoute"))
 			for _, c := range append(gw.Status.Conditions, listener.Conditions...) {
 				g.Expect(c.ObservedGeneration).To(Equal(gw.Generation), c.Type)
 			}
