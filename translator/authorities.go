@@ -5,10 +5,34 @@ import (
 	"encoding/pem"
 	"fmt"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
 // AuthoritiesKey is where a ConfigMap has the certificates.
 const AuthoritiesKey = "ca.crt"
+
+// authorities are the certificates of a ConfigMap.
+func (s *state) authorities(key types.NamespacedName) (string, error) {
+	if why := s.unread("ConfigMaps", key.Namespace); why != nil {
+		return "", why
+	}
+	obj := s.in.ConfigMaps[key]
+	if obj == nil {
+		return "", fmt.Errorf("ConfigMap %s does not exist", key)
+	}
+	ca, err := readAuthorities(obj.Data[AuthoritiesKey])
+	if err != nil {
+		return "", fmt.Errorf("ConfigMap %s, key %s: %w", key, AuthoritiesKey, err)
+	}
+	return ca, nil
+}
+
+// noAuthorities is the word on a reference to anything but a ConfigMap.
+func noAuthorities(kind gwv1.Kind) error {
+	return fmt.Errorf("kind %s is not supported: name a ConfigMap (of group \"\") with the certificates under %s", kind, AuthoritiesKey)
+}
 
 // readAuthorities takes certificates and nothing else, and writes them anew: what
 // Envoy trusts is what was read here.

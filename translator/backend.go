@@ -132,10 +132,7 @@ func (s *state) service(r *route, ref gwv1.BackendObjectReference) (*corev1.Serv
 }
 
 func (r *route) serviceKey(ref gwv1.BackendObjectReference) types.NamespacedName {
-	key := types.NamespacedName{Namespace: r.key.Namespace, Name: string(ref.Name)}
-	if ref.Namespace != nil {
-		key.Namespace = string(*ref.Namespace)
-	}
+	key := Named(r.key.Namespace, ref.Namespace, ref.Name)
 	return key
 }
 

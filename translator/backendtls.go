@@ -74,7 +74,7 @@ func (s *state) resolveTLSPolicies(touch func(service types.NamespacedName)) {
 func (s *state) tlsPolicy(key types.NamespacedName, obj *gwv1.BackendTLSPolicy) *tlsPolicy {
 	p := &tlsPolicy{key: key, obj: obj, accepted: yes(policyAccepted, string(gwv1.PolicyReasonAccepted)),
 		resolved: yes(policyResolved, string(gwv1.BackendTLSPolicyReasonResolvedRefs))}
-	ca := s.authorities(p)
+	ca := s.policyAuthorities(p)
 	t, err := readValidation(&obj.Spec)
 	if err != nil && p.accepted.ok() {
 		p.accepted = no(policyAccepted, string(gwv1.PolicyReasonInvalid), err.Error())
@@ -86,10 +86,10 @@ func (s *state) tlsPolicy(key types.NamespacedName, obj *gwv1.BackendTLSPolicy) 
 	return p
 }
 
-// authorities are the certificates that the references of a policy lead to. What
+// policyAuthorities are the certificates that the references of a policy lead to. What
 // cannot be resolved is left out, and is told; if nothing is left the policy is not
 // accepted.
-func (s *state) authorities(p *tlsPolicy) string {
+func (s *state) policyAuthorities(p *tlsPolicy) string {
 	var out, wrong []string
 	for i, ref := range p.obj.Spec.Validation.CACertificateRefs {
 		ca, reason, err := s.authority(p.key.Namespace, ref)
@@ -111,22 +111,11 @@ func (s *state) authorities(p *tlsPolicy) string {
 
 func (s *state) authority(namespace string, ref gwv1.LocalObjectReference) (string, gwv1.PolicyConditionReason, error) {
 	if ref.Group != "" || ref.Kind != "ConfigMap" {
-		return "", gwv1.BackendTLSPolicyReasonInvalidKind, fmt.Errorf("kind %s is not supported: name a ConfigMap (of group \"\") with the certificates under %s", ref.Kind, AuthoritiesKey)
+		return "", gwv1.BackendTLSPolicyReasonInvalidKind, noAuthorities(ref.Kind)
 	}
-	invalid := gwv1.BackendTLSPolicyReasonInvalidCACertificateRef
 	key := types.NamespacedName{Namespace: namespace, Name: string(ref.Name)}
-	if why := s.unread("ConfigMaps", namespace); why != nil {
-		return "", invalid, why
-	}
-	obj := s.in.ConfigMaps[key]
-	if obj == nil {
-		return "", invalid, fmt.Errorf("ConfigMap %s does not exist", key)
-	}
-	ca, err := readAuthorities(obj.Data[AuthoritiesKey])
-	if err != nil {
-		return "", invalid, fmt.Errorf("ConfigMap %s, key %s: %w", key, AuthoritiesKey, err)
-	}
-	return ca, "", nil
+	ca, err := s.authorities(key)
+	return ca, gwv1.BackendTLSPolicyReasonInvalidCACertificateRef, err // the reason counts with an error only
 }
 
 // readValidation reads what a policy wants of a backend's certificate, without the

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
@@ -95,26 +94,12 @@ func (l *listener) unresolved(reason gwv1.ListenerConditionReason, message strin
 
 func (s *state) clientAuthority(g *gateway, ref gwv1.ObjectReference) (string, gwv1.ListenerConditionReason, error) {
 	if ref.Group != "" || ref.Kind != "ConfigMap" {
-		return "", gwv1.ListenerReasonInvalidCACertificateKind, fmt.Errorf("kind %s is not supported: name a ConfigMap (of group \"\") with the certificates under %s", ref.Kind, AuthoritiesKey)
+		return "", gwv1.ListenerReasonInvalidCACertificateKind, noAuthorities(ref.Kind)
 	}
-	key := types.NamespacedName{Namespace: g.key.Namespace, Name: string(ref.Name)}
-	if ref.Namespace != nil {
-		key.Namespace = string(*ref.Namespace)
-	}
+	key := Named(g.key.Namespace, ref.Namespace, ref.Name)
 	if key.Namespace != g.key.Namespace && !s.granted(reference{fromKind: "Gateway", fromNamespace: g.key.Namespace, toKind: "ConfigMap", to: key}) {
 		return "", gwv1.ListenerReasonRefNotPermitted, fmt.Errorf("ConfigMap %s is in another namespace and no ReferenceGrant there permits it", key)
 	}
-	invalid := gwv1.ListenerReasonInvalidCACertificateRef
-	if why := s.unread("ConfigMaps", key.Namespace); why != nil {
-		return "", invalid, why
-	}
-	obj := s.in.ConfigMaps[key]
-	if obj == nil {
-		return "", invalid, fmt.Errorf("ConfigMap %s does not exist", key)
-	}
-	ca, err := readAuthorities(obj.Data[AuthoritiesKey])
-	if err != nil {
-		return "", invalid, fmt.Errorf("ConfigMap %s, key %s: %w", key, AuthoritiesKey, err)
-	}
-	return ca, "", nil
+	ca, err := s.authorities(key)
+	return ca, gwv1.ListenerReasonInvalidCACertificateRef, err // the reason counts with an error only
 }

@@ -203,10 +203,7 @@ func (s *state) parentGateway(route activation.RouteKey, ref gwv1.ParentReferenc
 	if ref.Group != nil && *ref.Group != gwv1.GroupName || ref.Kind != nil && *ref.Kind != "Gateway" {
 		return nil, nil
 	}
-	key := types.NamespacedName{Namespace: route.Namespace, Name: string(ref.Name)}
-	if ref.Namespace != nil {
-		key.Namespace = string(*ref.Namespace)
-	}
+	key := Named(route.Namespace, ref.Namespace, ref.Name)
 	for _, g := range s.gateways {
 		if g.key == key {
 			return g, nil

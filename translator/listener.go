@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
@@ -208,10 +207,7 @@ func (s *state) certificate(l *listener, ref gwv1.SecretObjectReference) (secret
 	if ref.Group != nil && *ref.Group != "" || ref.Kind != nil && *ref.Kind != "Secret" {
 		return secret{}, invalid, fmt.Errorf("only a core Secret can be named")
 	}
-	key := types.NamespacedName{Namespace: l.home(), Name: string(ref.Name)}
-	if ref.Namespace != nil {
-		key.Namespace = string(*ref.Namespace)
-	}
+	key := Named(l.home(), ref.Namespace, ref.Name)
 	if key.Namespace != l.home() && !s.granted(reference{
 		fromKind: l.kind(), fromNamespace: l.home(), toGroup: "", toKind: "Secret", to: key,
 	}) {

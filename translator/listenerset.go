@@ -32,10 +32,7 @@ func (s *state) resolveSets() {
 	}
 	for key, obj := range s.in.ListenerSets {
 		ref := obj.Spec.ParentRef
-		parent := types.NamespacedName{Namespace: key.Namespace, Name: string(ref.Name)}
-		if ref.Namespace != nil {
-			parent.Namespace = string(*ref.Namespace)
-		}
+		parent := Named(key.Namespace, ref.Namespace, ref.Name)
 		g := of[parent]
 		if g == nil || ref.Group != nil && *ref.Group != gwv1.GroupName || ref.Kind != nil && *ref.Kind != "Gateway" {
 			continue // not ours
@@ -89,10 +86,7 @@ func (s *state) parentSet(route activation.RouteKey, ref gwv1.ParentReference) *
 	if ref.Group != nil && *ref.Group != gwv1.GroupName || ref.Kind == nil || *ref.Kind != "ListenerSet" {
 		return nil
 	}
-	key := types.NamespacedName{Namespace: route.Namespace, Name: string(ref.Name)}
-	if ref.Namespace != nil {
-		key.Namespace = string(*ref.Namespace)
-	}
+	key := Named(route.Namespace, ref.Namespace, ref.Name)
 	return s.sets[key]
 }
 

@@ -28,3 +28,11 @@ func (s *state) granted(r reference) bool {
 	}
 	return false
 }
+
+// Named is what a reference from the namespace home leads to.
+func Named(home string, namespace *gwv1.Namespace, name gwv1.ObjectName) types.NamespacedName {
+	if namespace != nil {
+		home = string(*namespace)
+	}
+	return types.NamespacedName{Namespace: home, Name: string(name)}
+}

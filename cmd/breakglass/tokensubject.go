@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/types"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
@@ -91,10 +90,7 @@ func (o *tokenCheckOptions) findRoute(set *source.Set, arg string) (key activati
 func routePolicies(set *source.Set, route *gwv1.HTTPRoute) []string {
 	var names []string
 	for _, ref := range route.Spec.ParentRefs {
-		key := types.NamespacedName{Namespace: route.Namespace, Name: string(ref.Name)}
-		if ref.Namespace != nil {
-			key.Namespace = string(*ref.Namespace)
-		}
+		key := translator.Named(route.Namespace, ref.Namespace, ref.Name)
 		switch {
 		case ref.Kind == nil || *ref.Kind == "Gateway":
 		case *ref.Kind == "ListenerSet" && set.ListenerSets[key] != nil:

@@ -34,15 +34,20 @@ func DescribeGateway(obj *gwv1.Gateway, class *gwv1.GatewayClass, st *gwv1.Gatew
 			item.Programmed = Condition(ls.Conditions, string(gwv1.ListenerConditionProgrammed)).Status == metav1.ConditionTrue
 			item.AttachedRoutes, item.Message = ls.AttachedRoutes, complaint(ls.Conditions)
 		}
-		if spec.Hostname != nil {
-			item.Hostname = string(*spec.Hostname)
-		}
-		if len(out.Addresses) > 0 {
-			item.Address = out.Addresses[0]
-		}
-		out.Listeners = append(out.Listeners, item)
+		out.add(item, spec.Hostname)
 	}
 	return out
+}
+
+// add adds a listener, at the Gateway's address.
+func (g *GatewayStatus) add(item ListenerStatus, hostname *gwv1.Hostname) {
+	if hostname != nil {
+		item.Hostname = string(*hostname)
+	}
+	if len(g.Addresses) > 0 {
+		item.Address = g.Addresses[0]
+	}
+	g.Listeners = append(g.Listeners, item)
 }
 
 // AddSet adds the listeners of a ListenerSet of the Gateway, under names that say so.
@@ -58,13 +63,7 @@ func (g *GatewayStatus) AddSet(obj *gwv1.ListenerSet, st *gwv1.ListenerSetStatus
 			item.Programmed = Condition(ls.Conditions, string(gwv1.ListenerEntryConditionProgrammed)).Status == metav1.ConditionTrue
 			item.AttachedRoutes, item.Message = ls.AttachedRoutes, complaint(ls.Conditions)
 		}
-		if spec.Hostname != nil {
-			item.Hostname = string(*spec.Hostname)
-		}
-		if len(g.Addresses) > 0 {
-			item.Address = g.Addresses[0]
-		}
-		g.Listeners = append(g.Listeners, item)
+		g.add(item, spec.Hostname)
 	}
 }
 

@@ -101,10 +101,7 @@ func authoritiesOf(p *posture.Posture, g *posture.Gateway, port gwv1.PortNumber)
 		return nil
 	}
 	for _, ref := range v.CACertificateRefs {
-		key := types.NamespacedName{Namespace: g.Key.Namespace, Name: string(ref.Name)}
-		if ref.Namespace != nil {
-			key.Namespace = string(*ref.Namespace)
-		}
+		key := translator.Named(g.Key.Namespace, ref.Namespace, ref.Name)
 		text := fmt.Sprintf("%s %s", ref.Kind, key)
 		if obj := p.Objects.ConfigMaps[key]; obj != nil && ref.Kind == "ConfigMap" {
 			text += ", authorities " + activation.Digest(obj.Data[translator.AuthoritiesKey])

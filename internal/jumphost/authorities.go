@@ -5,7 +5,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
@@ -19,10 +18,7 @@ func (p *picking) pickAuthorities(ctx context.Context, r client.Reader) error {
 	for gateway := range p.gateways {
 		for _, v := range translator.FrontendValidations(p.all.Gateways[gateway]) {
 			for _, ref := range v.CACertificateRefs {
-				name := types.NamespacedName{Namespace: gateway.Namespace, Name: string(ref.Name)}
-				if ref.Namespace != nil {
-					name.Namespace = string(*ref.Namespace)
-				}
+				name := translator.Named(gateway.Namespace, ref.Namespace, ref.Name)
 				if ref.Kind != "ConfigMap" || ref.Group != "" {
 					continue // the cluster refuses it, and serve does
 				}

@@ -13,6 +13,7 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
+	"github.com/breakglass-gateway/breakglass-gateway/translator"
 )
 
 // pickKeys takes the key sets that issuers name, and of their objects nothing else.
@@ -126,10 +127,7 @@ func (p *picking) pickCertificate(ctx context.Context, r client.Reader, private 
 
 // certificate takes one, which something names.
 func (p *picking) certificate(ctx context.Context, r client.Reader, private bool, of, namespace string, ref gwv1.SecretObjectReference) error {
-	name := types.NamespacedName{Namespace: namespace, Name: string(ref.Name)}
-	if ref.Namespace != nil {
-		name.Namespace = string(*ref.Namespace)
-	}
+	name := translator.Named(namespace, ref.Namespace, ref.Name)
 	if !private {
 		p.tell("Secret %s is not exported: %s needs a certificate with its private key under that name on the jump host", name, of)
 		return nil

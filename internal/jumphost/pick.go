@@ -207,10 +207,7 @@ func (p *picking) pickRoutes() {
 		p.add(obj)
 		for i := range route.Spec.Rules {
 			for _, b := range translator.BackendRefs(&route.Spec.Rules[i]) {
-				svc := types.NamespacedName{Namespace: key.Namespace, Name: string(b.Name)}
-				if b.Namespace != nil {
-					svc.Namespace = string(*b.Namespace)
-				}
+				svc := translator.Named(key.Namespace, b.Namespace, b.Name)
 				services[svc] = services[svc] || refused == ""
 			}
 		}
@@ -225,10 +222,7 @@ func (p *picking) pickRoutes() {
 
 func (p *picking) attached(route *gwv1.HTTPRoute) bool {
 	return slices.ContainsFunc(route.Spec.ParentRefs, func(ref gwv1.ParentReference) bool {
-		key := types.NamespacedName{Namespace: route.Namespace, Name: string(ref.Name)}
-		if ref.Namespace != nil {
-			key.Namespace = string(*ref.Namespace)
-		}
+		key := translator.Named(route.Namespace, ref.Namespace, ref.Name)
 		if ref.Group != nil && *ref.Group != gwv1.GroupName {
 			return false
 		}

@@ -230,10 +230,7 @@ func refused(parents []gwv1.RouteParentStatus) (why string) {
 // Parent is the emergency Gateway that a parentRef of a route means, nil if none, and
 // the key of the object that it names: that Gateway, or a ListenerSet of it.
 func (p *Posture) Parent(route types.NamespacedName, ref gwv1.ParentReference) (*Gateway, types.NamespacedName) {
-	key := types.NamespacedName{Namespace: route.Namespace, Name: string(ref.Name)}
-	if ref.Namespace != nil {
-		key.Namespace = string(*ref.Namespace)
-	}
+	key := translator.Named(route.Namespace, ref.Namespace, ref.Name)
 	named := key
 	switch {
 	case ref.Group != nil && *ref.Group != gwv1.GroupName:

@@ -134,10 +134,7 @@ func (s *standIns) certificates() error {
 	var missing []types.NamespacedName
 	shows := func(namespace string, refs ...gwv1.SecretObjectReference) {
 		for _, ref := range refs {
-			name := types.NamespacedName{Namespace: namespace, Name: string(ref.Name)}
-			if ref.Namespace != nil {
-				name.Namespace = string(*ref.Namespace)
-			}
+			name := translator.Named(namespace, ref.Namespace, ref.Name)
 			if obj := s.objects.Secrets[name]; obj == nil || len(obj.Data[corev1.TLSPrivateKeyKey]) == 0 {
 				missing = append(missing, name)
 			}
