@@ -1,5 +1,5 @@
 // Package pki makes and checks the certificates between the controller and the
-// proxies of its fleets. It does no I/O and reads no clock: it is given and gives
+// proxies of its fleets, and between both of them and the audit log service. It does no I/O and reads no clock: it is given and gives
 // the data of Secrets.
 //
 // # Certificates
@@ -11,7 +11,11 @@
 //	spiffe://breakglass.dev/gateway/<namespace>/<name>
 //
 // That URI is who a proxy is. It says nothing else that is believed: see
-// Identity. Leaves live for a day and are renewed after two thirds of it, so what
+// Identity. A replica of the controller, as a client of the audit log service, has
+//
+//	spiffe://breakglass.dev/controller/<namespace of the release>/<pod>
+//
+// and neither is ever taken for the other: see ControllerIdentity. Leaves live for a day and are renewed after two thirds of it, so what
 // was stolen from a pod is of no use the day after, and a controller that is away
 // for eight hours breaks nothing. Keys are ECDSA P-256; nothing below TLS 1.3 is
 // spoken.

@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// Subject is whom a leaf is for; see Server and Client.
+// Subject is whom a leaf is for; see Server, AuditServer, Client and ControllerClient.
 type Subject struct {
+	name  string // for people: nothing is decided by it
 	dns   []string
 	uri   string
 	usage x509.ExtKeyUsage
@@ -23,19 +24,23 @@ type Subject struct {
 // Server is the controller under these DNS names, the first of which it is shown
 // by.
 func Server(names ...string) Subject {
-	return Subject{dns: names, usage: x509.ExtKeyUsageServerAuth}
+	return Subject{name: "breakglass controller", dns: names, usage: x509.ExtKeyUsageServerAuth}
+}
+
+// AuditServer is the audit log service under these DNS names.
+func AuditServer(names ...string) Subject {
+	return Subject{name: "breakglass audit log", dns: names, usage: x509.ExtKeyUsageServerAuth}
 }
 
 // Client is the fleet of a Gateway.
 func Client(namespace, name string) Subject {
-	return Subject{uri: gatewayURI(namespace, name).String(), usage: x509.ExtKeyUsageClientAuth}
+	return Subject{name: "breakglass proxy", uri: identityURI(gatewayPath, namespace, name).String(), usage: x509.ExtKeyUsageClientAuth}
 }
 
-func (s Subject) name() string {
-	if s.usage == x509.ExtKeyUsageClientAuth {
-		return "breakglass proxy"
-	}
-	return "breakglass controller"
+// ControllerClient is a replica of the controller, by the release's namespace and
+// the name of its pod.
+func ControllerClient(namespace, pod string) Subject {
+	return Subject{name: "breakglass controller", uri: identityURI(controllerPath, namespace, pod).String(), usage: x509.ExtKeyUsageClientAuth}
 }
 
 // Issue makes a key and its certificate, as the data of a Secret of type
@@ -47,7 +52,7 @@ func (a *Authority) Issue(s Subject, now time.Time) (map[string][]byte, error) {
 	}
 	template := &x509.Certificate{
 		SerialNumber:          serial(),
-		Subject:               pkix.Name{CommonName: s.name()},
+		Subject:               pkix.Name{CommonName: s.name},
 		NotBefore:             now.Add(-backdate),
 		NotAfter:              now.Add(LeafLife),
 		KeyUsage:              x509.KeyUsageDigitalSignature,

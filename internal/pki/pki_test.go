@@ -178,6 +178,35 @@ func TestAnIdentityIsExactlyOneURIOfOurForm(t *testing.T) {
 	}
 }
 
+func TestAControllerIsNoProxyAndAProxyIsNoController(t *testing.T) {
+	now := time.Now()
+	a := authority(t, now)
+	seen := func(client Subject) *tls.ConnectionState {
+		pair, err := KeyPair(issue(t, a, client, now))
+		if err != nil {
+			t.Fatal(err)
+		}
+		chains, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: a.Pool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &tls.ConnectionState{HandshakeComplete: true, VerifiedChains: chains}
+	}
+	controller, proxy := seen(ControllerClient("breakglass-system", "breakglass-controller-0")), seen(Client("payments", "emergency"))
+	if namespace, pod, err := ControllerIdentity(controller); err != nil || namespace != "breakglass-system" || pod != "breakglass-controller-0" {
+		t.Errorf("a controller is %s/%s, error %v", namespace, pod, err)
+	}
+	if _, _, err := Identity(controller); err == nil {
+		t.Error("a controller passes for a proxy")
+	}
+	if _, _, err := ControllerIdentity(proxy); err == nil {
+		t.Error("a proxy passes for a controller")
+	}
+	if data := issue(t, a, Server(serverName), now); a.Fresh(data, AuditServer("breakglass-audit.breakglass-system.svc"), now) {
+		t.Error("the controller's certificate is fresh for the audit log service")
+	}
+}
+
 func parse(t *testing.T, s string) *url.URL {
 	t.Helper()
 	u, err := url.Parse(s)

@@ -12,21 +12,33 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// Of the URI that is a proxy's identity.
+// Of the URI that is an identity.
 const (
-	scheme      = "spiffe"
-	trustDomain = "breakglass.dev"
-	gatewayPath = "/gateway/"
+	scheme         = "spiffe"
+	trustDomain    = "breakglass.dev"
+	gatewayPath    = "/gateway/"
+	controllerPath = "/controller/"
 )
 
-func gatewayURI(namespace, name string) *url.URL {
-	return &url.URL{Scheme: scheme, Host: trustDomain, Path: gatewayPath + namespace + "/" + name}
+func identityURI(kind, namespace, name string) *url.URL {
+	return &url.URL{Scheme: scheme, Host: trustDomain, Path: kind + namespace + "/" + name}
 }
 
 // Identity of the proxy at the other end of a connection: the Gateway that its
 // verified client certificate names, with exactly one URI and nothing besides.
 // Whatever the proxy says of itself is not looked at.
 func Identity(c *tls.ConnectionState) (namespace, name string, err error) {
+	return identity(c, gatewayPath, "the fleet of a Gateway")
+}
+
+// ControllerIdentity is the same of a replica of the controller: the namespace of
+// the release, and the pod.
+func ControllerIdentity(c *tls.ConnectionState) (namespace, pod string, err error) {
+	return identity(c, controllerPath, "a controller")
+}
+
+// identity takes what a verified client certificate names, if it is of that kind.
+func identity(c *tls.ConnectionState, kind, what string) (namespace, name string, err error) {
 	if c == nil || !c.HandshakeComplete || len(c.VerifiedChains) == 0 || len(c.VerifiedChains[0]) < 2 {
 		return "", "", errors.New("no verified client certificate")
 	}
@@ -38,9 +50,9 @@ func Identity(c *tls.ConnectionState) (namespace, name string, err error) {
 		return "", "", errors.New("the client certificate must have one URI, and no other name")
 	}
 	u := leaf.URIs[0]
-	namespace, name, _ = strings.Cut(strings.TrimPrefix(u.Path, gatewayPath), "/")
-	if *u != *gatewayURI(namespace, name) || len(validation.IsDNS1123Label(namespace)) > 0 || len(validation.IsDNS1123Subdomain(name)) > 0 {
-		return "", "", fmt.Errorf("the client certificate is for %.200q, which is not the fleet of a Gateway", u.String())
+	namespace, name, _ = strings.Cut(strings.TrimPrefix(u.Path, kind), "/")
+	if *u != *identityURI(kind, namespace, name) || len(validation.IsDNS1123Label(namespace)) > 0 || len(validation.IsDNS1123Subdomain(name)) > 0 {
+		return "", "", fmt.Errorf("the client certificate is for %.200q, which is not %s", u.String(), what)
 	}
 	return namespace, name, nil
 }
