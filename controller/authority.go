@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,18 +38,21 @@ type authority struct {
 	changed   func()
 	namespace string
 	server    pki.Subject
-	file      string // a copy, for a start without an API server
+	self      pki.Subject // as a client of the audit log service
+	file      string      // a copy, for a start without an API server
 
 	mu      sync.Mutex
 	ca      *pki.Authority
 	data    map[string][]byte // of the server's leaf
 	leaf    *tls.Certificate
 	trusted *x509.CertPool
+	own     map[string][]byte // of the leaf as a client
 }
 
 func newAuthority(o Options, now func() time.Time, leads func() bool) *authority {
 	return &authority{
 		log: o.Log, now: now, leads: leads, namespace: o.Namespace, server: pki.Server(ServiceName + "." + o.Namespace + ".svc"),
+		self: pki.ControllerClient(o.Namespace, strings.ToLower(o.identity())),
 		file: filepath.Join(o.DataDir, "authority.json"),
 	}
 }
@@ -58,6 +62,18 @@ func (a *authority) state() (*tls.Certificate, *x509.CertPool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.leaf, a.trusted
+}
+
+// clientTLS is how this replica connects to the audit log service, which has that
+// name in its certificate. It is asked for each connection.
+func (a *authority) clientTLS(serverName string) (*tls.Config, error) {
+	a.mu.Lock()
+	own := a.own
+	a.mu.Unlock()
+	if own == nil {
+		return nil, errNoAuthority
+	}
+	return pki.ClientConfig(own, serverName)
 }
 
 // current is the CA, nil if it is not known yet.
@@ -158,8 +174,13 @@ func (a *authority) use(ca *pki.Authority) error {
 	if err != nil {
 		return err
 	}
+	// It is as old as the other one, and so renewed with it.
+	own, err := ca.Issue(a.self, a.now())
+	if err != nil {
+		return err
+	}
 	a.mu.Lock()
-	a.ca, a.data, a.leaf, a.trusted = ca, data, leaf, ca.Pool()
+	a.ca, a.data, a.leaf, a.trusted, a.own = ca, data, leaf, ca.Pool(), own
 	a.mu.Unlock()
 	a.log.Info("a new certificate is in use", "until", leaf.Leaf.NotAfter)
 	a.changed()

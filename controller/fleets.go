@@ -56,6 +56,11 @@ type fleets struct {
 	// a round of requests.
 	applied map[types.NamespacedName]string
 	owner   []metav1.OwnerReference
+
+	// audit is HOST:PORT of the audit log service, to which the agents ship; "": none.
+	audit string
+	// auditData is the Secret of the service as it was seen last.
+	auditData map[string][]byte
 }
 
 // again is how often everything is applied anew: what somebody has changed is then
@@ -87,7 +92,7 @@ func (f *fleets) run(ctx context.Context) {
 			continue
 		}
 		if f.applied == nil || full {
-			f.applied = map[types.NamespacedName]string{}
+			f.applied, f.auditData = map[types.NamespacedName]string{}, nil
 		}
 		if err := f.reconcile(ctx); err != nil && ctx.Err() == nil {
 			f.log.Warn("cannot bring the Envoys up to date; trying again", "error", err)
@@ -108,7 +113,7 @@ func (f *fleets) reconcile(ctx context.Context) error {
 		}
 		f.owner = owner
 	}
-	var errs []error
+	errs := []error{f.auditService(ctx, ca)}
 	changed := len(f.applied) == 0
 	for key, gw := range o.set.Gateways {
 		want, served := f.served(o, key, gw)
@@ -139,7 +144,7 @@ func (f *fleets) served(o *outcome, key types.NamespacedName, gw *gwv1.Gateway) 
 	if !ours || !meta.IsStatusConditionTrue(st.Conditions, string(gwv1.GatewayConditionAccepted)) {
 		return in, false
 	}
-	in = fleet.Input{Gateway: gw, Config: f.config, Namespace: f.namespace, Controller: ServiceName + "." + f.namespace + ".svc", Ports: o.result.Gateways[key].Ports}
+	in = fleet.Input{Gateway: gw, Config: f.config, Namespace: f.namespace, Controller: ServiceName + "." + f.namespace + ".svc", Ports: o.result.Gateways[key].Ports, AuditService: f.audit}
 	return in, len(in.Ports) > 0
 }
 

@@ -55,7 +55,9 @@ type Options struct {
 	AuditRetention time.Duration
 	AuditOrigin    string
 	CheckpointTo   []string
-	Log            *slog.Logger
+	// AuditService is HOST:PORT of the audit log service; "": there is none.
+	AuditService string
+	Log          *slog.Logger
 }
 
 // identity of this replica: that of its pod, or one of this process.
@@ -137,7 +139,7 @@ func newController(o Options, e *engine.Engine) *controller {
 	c.authority.changed = func() { c.fleets.poke() }
 	c.fleets = &fleets{
 		log: o.Log, leads: leads, last: c.last.Load, authority: c.authority, config: o.Config, namespace: o.Namespace, pod: o.Pod,
-		now: now, changed: e.Poke, wake: make(chan struct{}, 1),
+		now: now, changed: e.Poke, wake: make(chan struct{}, 1), audit: o.AuditService,
 	}
 	c.keep = newKeep(o, c.last.Load)
 	c.peers = newPeers(o, c.last.Load, c.envoys, e.Poke)

@@ -64,6 +64,7 @@ opens. Without an API server everything that is live goes on, and ends on time.`
 	f.DurationVar(&o.AuditRetention, "audit-retention", 400*24*time.Hour, "how long entries of the audit log are kept; negative: for ever")
 	f.StringVar(&o.AuditOrigin, "audit-origin", "", "first line of the checkpoints of a new audit log (default: breakglass.dev/log/ and a random id)")
 	f.StringArrayVar(&o.CheckpointTo, "checkpoint-to", nil, "file, or https URL, that gets each checkpoint of the audit log at once; repeatable")
+	f.StringVar(&o.AuditService, "audit-service", "", "HOST:PORT of the audit log service, which gets the log of this replica and those of the fleets; empty for none")
 	f.StringVar(&logFormat, "log-format", "text", "text or json")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	addDataDirFlag(cmd)

@@ -146,11 +146,15 @@ func (b *builder) agent() corev1.Container {
 	probe := func(path string) corev1.ProbeHandler {
 		return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(ports.Agent), Scheme: corev1.URISchemeHTTP}}
 	}
+	args := []string{"agent", "--pod", "$(POD_NAME)", "--tls-dir", tlsDir, "--controller", fmt.Sprintf("%s:%d", b.Controller, ports.Controller), "--server-name", b.Controller,
+		"--metrics-address", fmt.Sprintf(":%d", ports.Agent)}
+	if b.AuditService != "" {
+		args = append(args, "--audit-service", b.AuditService)
+	}
 	return corev1.Container{
 		Name: "agent", Image: b.config.Agent.Image, ImagePullPolicy: b.config.Agent.PullPolicy,
-		RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
-		Args: append([]string{"agent", "--pod", "$(POD_NAME)", "--tls-dir", tlsDir, "--controller", fmt.Sprintf("%s:%d", b.Controller, ports.Controller), "--server-name", b.Controller,
-			"--metrics-address", fmt.Sprintf(":%d", ports.Agent)}, b.shared()...),
+		RestartPolicy:   new(corev1.ContainerRestartPolicyAlways),
+		Args:            append(args, b.shared()...),
 		Env:             podName(),
 		Ports:           []corev1.ContainerPort{{Name: "metrics", ContainerPort: ports.Agent, Protocol: corev1.ProtocolTCP}},
 		Resources:       b.config.Agent.Resources,

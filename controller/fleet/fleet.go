@@ -60,6 +60,9 @@ type Input struct {
 	// Ports of the listeners of the Gateway and its ListenerSets that are served, in
 	// any order.
 	Ports []int32
+	// AuditService is HOST:PORT of the audit log service, to which the agents ship
+	// their logs; "": they keep them for themselves.
+	AuditService string
 	// ConfigHash is of what pods must be replaced for and does not show otherwise. It
 	// may be empty.
 	ConfigHash string

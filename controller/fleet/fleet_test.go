@@ -30,6 +30,7 @@ func read(t *testing.T, name string) Input {
 		Config  any          `json:"config"`
 		Ports   []int32      `json:"ports"`
 		Hash    string       `json:"configHash"`
+		Audit   string       `json:"auditService"`
 	}
 	text, err := os.ReadFile(filepath.Join("testdata", name+".in.yaml"))
 	if err == nil {
@@ -48,7 +49,7 @@ func read(t *testing.T, name string) Input {
 	}
 	return Input{
 		Gateway: &file.Gateway, Config: c, Namespace: "breakglass-system", Ports: file.Ports, ConfigHash: file.Hash,
-		Controller: "breakglass-controller.breakglass-system.svc",
+		Controller: "breakglass-controller.breakglass-system.svc", AuditService: file.Audit,
 	}
 }
 
