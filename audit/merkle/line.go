@@ -137,6 +137,16 @@ func appendCursor(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
+// ParseLine takes an entry as Line returns it, and nothing else: an entry has one
+// line.
+func ParseLine(line []byte) (Entry, error) {
+	p, err := parseLine(line)
+	if err != nil {
+		return Entry{}, err
+	}
+	return p.entry(), nil
+}
+
 // parsed is a line taken apart; its slices are of the line.
 type parsed struct {
 	seq     uint64

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,6 +32,9 @@ type Options struct {
 	// Retention is how old the newest entry of a segment must be for the segment
 	// to be removed. Default 400 days; below 0: for ever.
 	Retention time.Duration
+	// Hold is the seq from which on nothing is removed, however old it is: somebody
+	// has not got it yet. Default: nothing is held.
+	Hold func() uint64
 	// Origin names a new log in its checkpoints; without spaces and plus signs.
 	// Default "breakglass.dev/log/" and a random id. An existing log keeps its own.
 	Origin string
@@ -54,6 +58,9 @@ func (o *Options) defaults() {
 	}
 	if o.Retention == 0 {
 		o.Retention = 400 * 24 * time.Hour
+	}
+	if o.Hold == nil {
+		o.Hold = func() uint64 { return math.MaxUint64 }
 	}
 	if o.open == nil {
 		o.open = durable.Open
@@ -229,6 +236,16 @@ func (l *Log) Size() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.tip.tree.n
+}
+
+// Origin names the log in its checkpoints.
+func (l *Log) Origin() string { return l.origin }
+
+// Keys are the verifier keys of the log, the newest last: what is in audit.pub.
+func (l *Log) Keys() []string {
+	l.rotateMu.Lock()
+	defer l.rotateMu.Unlock()
+	return slices.Clone(l.pub)
 }
 
 // Checkpoint returns the newest signed checkpoint, as it is in the file.

@@ -80,16 +80,16 @@ func (l *Log) tidy() error {
 }
 
 // oldSegments are those that ended before the time that is kept: when the next
-// one begins. The newest is never among them.
+// one begins. The newest is never among them, nor is what is held.
 func (l *Log) oldSegments() (old []segment, before uint64, err error) {
 	segs, err := segments(l.dir)
 	if err != nil {
 		return nil, 0, err
 	}
-	limit := l.opts.Now().Add(-l.opts.Retention)
+	limit, held := l.opts.Now().Add(-l.opts.Retention), l.opts.Hold()
 	n := 0
 	// At most so many at once that their names fit in an entry.
-	for n+1 < len(segs) && n < 1000 {
+	for n+1 < len(segs) && n < 1000 && segs[n+1].first <= held {
 		p, err := firstEntry(l.dir, segs[n+1])
 		if err != nil {
 			return nil, 0, err

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -139,4 +140,12 @@ func HTTPSink(to string) (Sink, error) {
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// SinkTo is the sink of a file, or of a URL.
+func SinkTo(to string) (Sink, error) {
+	if strings.Contains(to, "://") {
+		return HTTPSink(to)
+	}
+	return FileSink(to), nil
 }

@@ -16,7 +16,7 @@ import (
 const auditLong = `Look into the audit log: every request, every opening and closing, every change
 of a policy, in one signed Merkle tree.
 
-All of this but rotate-key reads files only. It needs no running serve and disturbs
+All of this but rotate-key and serve reads files only. It needs no running serve and disturbs
 none, and it works as well on a copy: --data-dir takes the data directory of serve,
 or a directory that itself is a log (it holds segment-*.jsonl).
 
@@ -48,6 +48,7 @@ func newAuditCommand() *cobra.Command {
 		newAuditProveCommand(),
 		newAuditKeyCommand(),
 		newAuditRotateKeyCommand(),
+		newAuditServeCommand(),
 	)
 	return cmd
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"time"
 
 	"google.golang.org/grpc"
@@ -16,6 +14,7 @@ import (
 	"google.golang.org/grpc/resolver/dns"
 
 	"github.com/breakglass-gateway/breakglass-gateway/internal/pki"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/tlsdir"
 )
 
 const (
@@ -56,7 +55,7 @@ func (a *agent) connect() (err error) {
 type files struct{ dir, serverName string }
 
 func (f files) ClientHandshake(ctx context.Context, _ string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	data, err := readSecret(f.dir)
+	data, err := tlsdir.Read(f.dir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -79,20 +78,4 @@ func (f files) Clone() credentials.TransportCredentials { return f }
 
 func (files) OverrideServerName(string) error {
 	return errors.New("the name is an option of the agent")
-}
-
-// readSecret reads a mounted Secret, all of it of one version: kubelet replaces a
-// link to the directory that the files are in.
-func readSecret(dir string) (map[string][]byte, error) {
-	path, err := filepath.EvalSymlinks(filepath.Join(dir, pki.KeyCertificate))
-	if err != nil {
-		return nil, fmt.Errorf("certificate of this proxy (--tls-dir): %w", err)
-	}
-	out := map[string][]byte{}
-	for _, name := range []string{pki.KeyCertificate, pki.KeyPrivate, pki.KeyTrusted} {
-		if out[name], err = os.ReadFile(filepath.Join(filepath.Dir(path), name)); err != nil {
-			return nil, fmt.Errorf("certificate of this proxy (--tls-dir): %w", err)
-		}
-	}
-	return out, nil
 }

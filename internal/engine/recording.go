@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"path/filepath"
-	"strings"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/recorder"
@@ -16,11 +15,9 @@ func (l *Engine) logDir() string { return filepath.Join(l.opts.DataDir, "log") }
 func (l *Engine) openAudit() (err error) {
 	o := merkle.Options{Log: l.log, Now: l.clock.Now, Retention: l.opts.AuditRetention, Origin: l.opts.AuditOrigin}
 	for _, to := range l.opts.CheckpointTo {
-		sink := merkle.FileSink(to)
-		if strings.Contains(to, "://") {
-			if sink, err = merkle.HTTPSink(to); err != nil {
-				return fmt.Errorf("--checkpoint-to: %w", err)
-			}
+		sink, err := merkle.SinkTo(to)
+		if err != nil {
+			return fmt.Errorf("--checkpoint-to: %w", err)
 		}
 		o.Witnesses = append(o.Witnesses, sink)
 	}
