@@ -104,6 +104,7 @@ type Source struct {
 const (
 	SinkFailing = "failing"
 	SinkWorking = "working"
+	SinkLost    = "lost" // it will never get something: the reason says what
 )
 
 // Sink is the data of a KindSink entry.

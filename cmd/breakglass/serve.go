@@ -13,13 +13,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/breakglass-gateway/breakglass-gateway/audit/sink"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/engine"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/serve"
 )
 
 func newServeCommand() *cobra.Command {
 	var o serve.Options
-	var logFormat, logLevel string
+	var logFormat, logLevel, sinks string
 	var heapMiB uint64
 	cmd := &cobra.Command{
 		Use:   "serve --config DIR [--data-dir DIR]",
@@ -46,6 +47,9 @@ and the next serve on the same data directory adopts it.`,
 			if o.Log, err = newLogger(stderr, logFormat, logLevel); err != nil {
 				return err
 			}
+			if o.Sinks, err = loadSinks(sinks); err != nil {
+				return err
+			}
 			if o.DeadmanArgs, err = deadmanArgs(); err != nil {
 				return err
 			}
@@ -69,11 +73,24 @@ and the next serve on the same data directory adopts it.`,
 	f.DurationVar(&o.AuditRetention, "audit-retention", 400*24*time.Hour, "how long entries of the audit log are kept; negative: for ever")
 	f.StringVar(&o.AuditOrigin, "audit-origin", "", "first line of the checkpoints of a new audit log (default: breakglass.dev/log/ and a random id)")
 	f.StringArrayVar(&o.CheckpointTo, "checkpoint-to", nil, "file, or https URL, that gets each checkpoint of the audit log at once; repeatable")
+	f.StringVar(&sinks, "sinks", "", "file that says who gets the entries of the audit log and its alarms; see docs/sinks.md")
 	f.StringVar(&logFormat, "log-format", "text", "text or json")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	addDataDirFlag(cmd)
 	cobra.CheckErr(cmd.MarkFlagRequired("config"))
 	return cmd
+}
+
+// loadSinks reads the file of --sinks; nil: there is none.
+func loadSinks(file string) (*sink.Config, error) {
+	if file == "" {
+		return nil, nil
+	}
+	c, err := sink.Load(file)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return &c, nil
 }
 
 // apart refuses a data directory that would be read as manifests: what serve

@@ -22,6 +22,7 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/recorder"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/sink"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/clock"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
@@ -51,7 +52,9 @@ type Options struct {
 	AuditOrigin    string
 	// CheckpointTo are files and URLs that get each checkpoint of the audit log.
 	CheckpointTo []string
-	Log          *slog.Logger
+	// Sinks follow the audit log. nil: none.
+	Sinks *sink.Config
+	Log   *slog.Logger
 }
 
 // World is what the loop works for. Amend and Apply are called by the loop and
@@ -144,6 +147,9 @@ func (l *Engine) openDataDir() error {
 	if err := l.openAudit(); err != nil {
 		return errors.Join(err, l.journal.Close(), l.clock.Close())
 	}
+	if err := l.startSinks(); err != nil {
+		return errors.Join(err, l.recorder.Close(), l.journal.Close(), l.clock.Close())
+	}
 	l.fetcher = jwks.NewFetcher(filepath.Join(dir, "jwks"), l.clock.Now, l.log)
 	return nil
 }
@@ -152,7 +158,7 @@ func (l *Engine) openDataDir() error {
 func (l *Engine) Close() error {
 	l.shutServers()
 	l.fetcher.Close()
-	return errors.Join(l.recorder.Close(), l.journal.Close(), l.clock.Close())
+	return errors.Join(l.recorder.Close(), l.closeSinks(), l.journal.Close(), l.clock.Close())
 }
 
 // now is the time by which everything is judged.

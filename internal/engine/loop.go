@@ -14,6 +14,7 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/recorder"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/sink"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/clock"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
@@ -31,6 +32,7 @@ type Engine struct {
 	journal *audit.Journal
 	// recorder writes the audit log. The loop never waits for it.
 	recorder *recorder.Recorder
+	sinks    *sink.Sinks // nil: none
 	fetcher  *jwks.Fetcher
 	reserve  reserve
 

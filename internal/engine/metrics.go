@@ -85,6 +85,9 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(descReady, truth(len(m.notReady()) == 0))
 	gauge(descBehind, m.clock.Behind().Seconds())
 	m.collectAudit(ch)
+	if m.sinks != nil {
+		m.sinks.Collect(ch)
+	}
 	m.world.Collect(ch)
 	v := m.view.Load()
 	if v == nil {

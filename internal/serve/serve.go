@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/breakglass-gateway/breakglass-gateway/audit/sink"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/engine"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
 )
@@ -38,7 +39,9 @@ type Options struct {
 	AuditOrigin    string
 	// CheckpointTo are files and URLs that get each checkpoint of the audit log.
 	CheckpointTo []string
-	Log          *slog.Logger
+	// Sinks follow the audit log. nil: none.
+	Sinks *sink.Config
+	Log   *slog.Logger
 }
 
 // Run serves until ctx ends, then stops every Envoy. An error before the first
@@ -52,7 +55,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	e, err := engine.Open(engine.Options{
 		ConfigDir: o.ConfigDir, DataDir: o.DataDir, MetricsAddress: o.MetricsAddress, AuditRetention: o.AuditRetention,
-		AuditOrigin: o.AuditOrigin, CheckpointTo: o.CheckpointTo, Log: o.Log,
+		AuditOrigin: o.AuditOrigin, CheckpointTo: o.CheckpointTo, Sinks: o.Sinks, Log: o.Log,
 	})
 	if err != nil {
 		return err

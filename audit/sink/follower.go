@@ -1,0 +1,310 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
+)
+
+// pace is how fast a follower does what.
+type pace struct {
+	// entries and bytes bound a piece of the log, and with it the memory of a sink.
+	entries, bytes int
+	// attempt is how long one delivery may take.
+	attempt time.Duration
+	// first and most are the pauses after failures, each twice as long as the last.
+	first, most time.Duration
+	// patience is how long deliveries fail until that is a state that is told of, and
+	// calm how long after that the next may be told of.
+	patience, calm time.Duration
+	// save is the least time between two writes of the cursor.
+	save time.Duration
+	// stuck is how long one entry alone must be refused before the ones after it are
+	// tried.
+	stuck time.Duration
+}
+
+var defaultPace = pace{
+	entries: 512, bytes: 1 << 20, attempt: 15 * time.Second, first: 100 * time.Millisecond, most: 30 * time.Second,
+	patience: 3 * time.Second, calm: time.Minute, save: time.Second, stuck: time.Minute,
+}
+
+// follower is one sink at work. Its goroutine owns all but state.
+type follower struct {
+	*Options
+	sink  *Sink
+	log   *slog.Logger
+	path  string // of the cursor
+	to    deliverer
+	enc   encoder
+	tail  *merkle.Tail
+	state state
+
+	at     cursor
+	known  bool // at was read, or made, and is of the log that is there
+	dirty  bool
+	saved  time.Time
+	noted  uint64 // the size of the checkpoint that went along last
+	closed error  // of the end
+
+	// What was read and not delivered yet, and how many records of it go at once.
+	pending []record
+	most    int
+}
+
+func newFollower(o *Options, s *Sink) *follower {
+	f := &follower{Options: o, sink: s, log: o.Log.With("sink", s.Name), path: cursorFile(o.StateDir, s.Name), enc: newEncoder(s.Encoding), most: o.pace.entries + 1}
+	f.state.begin(f)
+	f.to = newDeliverer(s, o.Now)
+	// Where a sink begins that begins now is where the log is now, not when there
+	// is time to look.
+	if s.From == FromNow {
+		if note, err := merkle.Checkpoint(o.Dir); err == nil && note != nil {
+			if _, size, _, err := merkle.CheckpointHead(note); err == nil {
+				f.at.Next = size
+			}
+		}
+	}
+	f.state.moved(f.at.Next)
+	return f
+}
+
+// run delivers until ctx ends. Each turn reads a piece, delivers a part of it, or
+// waits.
+func (f *follower) run(ctx context.Context, w *watch) {
+	defer func() { f.closed = errors.Join(f.save(), f.to.close()) }()
+	pause := f.pace.first
+	for ctx.Err() == nil {
+		changed := w.next()
+		began := f.Now()
+		worked, err := f.turn(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, fs.ErrNotExist) && !f.known {
+			worked, err = false, nil // there is no log yet
+		}
+		if err != nil {
+			f.state.failed(err, began)
+			wait := pause
+			var later *laterError
+			if errors.As(err, &later) {
+				wait = max(wait, later.after)
+			}
+			pause = min(2*pause, f.pace.most)
+			f.sleep(ctx, min(wait, f.pace.most), nil)
+			continue
+		}
+		if worked {
+			pause = f.pace.first
+			continue
+		}
+		f.rest(ctx, changed)
+	}
+}
+
+// turn does what is next. It is false when there is nothing to do.
+func (f *follower) turn(ctx context.Context) (bool, error) {
+	if !f.known {
+		if err := f.find(); err != nil {
+			return false, err
+		}
+	}
+	if f.dirty && f.Now().Sub(f.saved) >= f.pace.save {
+		if err := f.save(); err != nil {
+			return false, err
+		}
+	}
+	if len(f.pending) == 0 {
+		more, err := f.read(ctx)
+		if err != nil || !more {
+			return false, err
+		}
+	}
+	return true, f.deliver(ctx)
+}
+
+// find reads the cursor, and makes sure that the log that is there goes on from it.
+func (f *follower) find() error {
+	c, err := readCursor(f.path)
+	if err != nil {
+		return err
+	}
+	note, err := merkle.Checkpoint(f.Dir)
+	if err != nil {
+		return err
+	}
+	if note == nil {
+		return fmt.Errorf("%s has no checkpoint: %w", f.Dir, fs.ErrNotExist)
+	}
+	log, size, _, err := merkle.CheckpointHead(note)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Dir, err)
+	}
+	switch {
+	case c == nil:
+		c = &cursor{V: 1, Log: log, Next: f.at.Next}
+	case c.Log != log:
+		f.state.lost(fmt.Sprintf("the log %s, of which %d entries were taken, is no longer there: now it is %s, which is delivered from its beginning", c.Log, c.Next, log))
+		c = &cursor{V: 1, Log: log}
+	default:
+		if err := c.check(f.Dir, size, f.path); err != nil {
+			return err
+		}
+	}
+	f.at, f.dirty, f.known = *c, true, true
+	if m, ok := f.to.(marker); ok {
+		m.resume(c.Mark)
+	}
+	f.tail = merkle.NewTail(f.Dir, c.Next)
+	return f.save()
+}
+
+// read takes the next piece of the log.
+func (f *follower) read(ctx context.Context) (bool, error) {
+	from := f.at.Next
+	p, err := f.tail.Read(ctx, f.pace.entries, f.pace.bytes)
+	if errors.Is(err, merkle.ErrCutBack) {
+		f.tail.Close()
+		f.known = false // find says what it is now
+	}
+	if err != nil || len(p.Entries) == 0 {
+		return false, err
+	}
+	if first := p.Entries[0].Seq; first > from && f.at.Last != "" {
+		f.state.lost(fmt.Sprintf("%d entries, from %d on, were removed because of their age before it had taken them", first-from, from))
+	}
+	for _, e := range p.Entries {
+		if !f.sink.takes(e.Kind) || f.Skip != nil && f.Skip(e) {
+			continue
+		}
+		r, err := entryRecord(p.Log, e, f.enc)
+		if err != nil {
+			return false, fmt.Errorf("entry %d: %w", e.Seq, err)
+		}
+		f.pending = append(f.pending, r)
+	}
+	f.state.reads(p.Entries[0].Time)
+	if len(f.pending) == 0 {
+		f.pass(&p.Entries[len(p.Entries)-1])
+		return true, nil
+	}
+	if p.Size > f.noted {
+		r, err := checkpointRecord(&p, f.Now(), f.enc)
+		if err != nil {
+			return false, err
+		}
+		f.pending = append(f.pending, r)
+	}
+	// Those after the last that is delivered are passed with it.
+	f.pending[len(f.pending)-1].last = &p.Entries[len(p.Entries)-1]
+	return true, nil
+}
+
+// deliver brings what is pending, or a part of it.
+func (f *follower) deliver(ctx context.Context) error {
+	if len(f.pending) == 0 {
+		return nil
+	}
+	batch := f.pending[:min(len(f.pending), f.most)]
+	attempt, cancel := context.WithTimeout(ctx, f.pace.attempt)
+	n, err := f.to.deliver(attempt, batch)
+	cancel()
+	at := f.Now()
+	for i := range batch[:n] {
+		f.took(&batch[i], at)
+	}
+	f.pending = f.pending[n:]
+	if len(f.pending) == 0 {
+		f.pending = nil
+	}
+	if n > 0 {
+		f.state.delivered(n, at)
+	}
+	var refused *refusedError
+	switch {
+	case err == nil:
+		f.most = min(2*f.most, f.pace.entries+1)
+		f.state.works()
+	case errors.As(err, &refused) && len(batch)-n > 1:
+		f.most = (len(batch) - n) / 2 // which of them is it?
+		return nil
+	case errors.As(err, &refused):
+		err = fmt.Errorf("%s is refused: %w", batch[n].what(), err)
+	}
+	return err
+}
+
+// took moves the cursor behind what the receiver has.
+func (f *follower) took(r *record, at time.Time) {
+	if r.note != nil {
+		f.noted = r.size
+	} else {
+		f.pass(&r.entry)
+		if f.OnDelivered != nil {
+			f.OnDelivered(f.sink.Name, r.entry, at)
+		}
+	}
+	if r.last != nil {
+		f.pass(r.last)
+	}
+}
+
+func (f *follower) pass(e *merkle.Entry) {
+	if e.Seq < f.at.Next {
+		return
+	}
+	f.at.passed(e)
+	f.dirty = true
+	f.state.moved(f.at.Next)
+}
+
+// save writes the cursor, if it has moved.
+func (f *follower) save() error {
+	if !f.dirty || !f.known {
+		return nil
+	}
+	if m, ok := f.to.(marker); ok {
+		f.at.Mark = m.mark()
+	}
+	f.saved = f.Now()
+	if err := f.at.write(f.path); err != nil {
+		return err
+	}
+	f.dirty = false
+	f.state.moved(f.at.Next)
+	return nil
+}
+
+// rest waits until there may be more, and saves the cursor meanwhile when that is
+// due.
+func (f *follower) rest(ctx context.Context, changed <-chan struct{}) {
+	if !f.dirty {
+		f.sleep(ctx, time.Hour, changed)
+		return
+	}
+	f.sleep(ctx, max(0, f.pace.save-f.Now().Sub(f.saved)), changed)
+}
+
+func (f *follower) sleep(ctx context.Context, d time.Duration, changed <-chan struct{}) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	case <-changed:
+	}
+}
+
+// what names a record in errors.
+func (r *record) what() string {
+	if r.note != nil {
+		return fmt.Sprintf("the checkpoint of size %d", r.size)
+	}
+	return fmt.Sprintf("entry %d", r.entry.Seq)
+}

@@ -1,0 +1,98 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
+)
+
+// Options of Start.
+type Options struct {
+	// Dir is the log. It need not be there yet.
+	Dir string
+	// StateDir has the cursors. It is made when it is not there.
+	StateDir string
+	Config   Config
+	// Log defaults to slog.Default(), Now to time.Now.
+	Log *slog.Logger
+	Now func() time.Time
+	// OnDelivered is told of each entry that a receiver has said that it has, in the
+	// order of the log; after a crash again. OnState is told when a sink begins or
+	// ceases to fail, and when it will never get something: at most about once a
+	// minute. Both are called by the goroutine of that sink, which waits for them.
+	OnDelivered func(sink string, e merkle.Entry, at time.Time)
+	OnState     func(audit.Sink)
+	// Skip, when not nil, is asked for each entry before it is delivered: those that
+	// it is true for count as taken, and OnDelivered is not told of them.
+	Skip func(e merkle.Entry) bool
+
+	// pace is another in tests.
+	pace *pace
+}
+
+// closeTimeout is what Close gives the sinks.
+const closeTimeout = 3 * time.Second
+
+// Sinks are the sinks of one log at work.
+type Sinks struct {
+	dir       string
+	followers []*follower
+	stop      context.CancelFunc
+	ended     sync.WaitGroup
+}
+
+// Start begins to deliver, until ctx ends or Close is called. An error is of the
+// options; what keeps a sink from its work is its state, and tried again.
+func Start(ctx context.Context, o Options) (*Sinks, error) {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.pace == nil {
+		o.pace = &defaultPace
+	}
+	if err := o.Config.validate(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
+		o.Log.Error("the directory of the sinks' cursors cannot be made", "dir", o.StateDir, "error", err)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	s := &Sinks{dir: o.Dir, stop: stop}
+	for i := range o.Config.Sinks {
+		s.followers = append(s.followers, newFollower(&o, &o.Config.Sinks[i]))
+	}
+	w := newWatch(o.Dir)
+	s.ended.Go(func() { w.run(ctx) })
+	for _, f := range s.followers {
+		s.ended.Go(func() { f.run(ctx, w) })
+	}
+	return s, nil
+}
+
+// Close ends the deliveries that are under way and keeps the cursors. What was not
+// taken is delivered after the next Start. A disk or a receiver that does not let go
+// is not waited for.
+func (s *Sinks) Close() error {
+	s.stop()
+	ended := make(chan struct{})
+	go func() { s.ended.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(closeTimeout):
+		return errors.New("close the sinks: one of them is held up by its disk or its receiver")
+	}
+	var errs []error
+	for _, f := range s.followers {
+		errs = append(errs, f.closed)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,31 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit/sink"
+)
+
+// startSinks has the sinks follow the audit log, by themselves: the loop and the
+// recorder know nothing of them.
+func (l *Engine) startSinks() (err error) {
+	if l.opts.Sinks == nil {
+		return nil
+	}
+	l.sinks, err = sink.Start(context.Background(), sink.Options{
+		Dir: l.logDir(), StateDir: filepath.Join(l.opts.DataDir, "sinks"), Config: *l.opts.Sinks, Log: l.log, Now: l.now,
+	})
+	if err != nil {
+		return fmt.Errorf("start the sinks: %w", err)
+	}
+	return nil
+}
+
+func (l *Engine) closeSinks() error {
+	if l.sinks == nil {
+		return nil
+	}
+	return l.sinks.Close()
+}
