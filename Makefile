@@ -26,6 +26,7 @@ GOVULNCHECK    := $(call go_tool,govulncheck,$(GOVULNCHECK_VERSION))
 CONTROLLER_GEN := $(call go_tool,controller-gen,$(CONTROLLER_GEN_VERSION))
 HELM           := $(call go_tool,helm,$(HELM_VERSION))
 COREDNS        := $(call go_tool,coredns,$(COREDNS_VERSION))
+ALERTMANAGER   := $(call go_tool,alertmanager,$(ALERTMANAGER_VERSION))
 # A directory: etcd, kubectl, kubelet and the others. Also what envtest wants as KUBEBUILDER_ASSETS.
 KUBERNETES     := $(TOOLS)/kubernetes-$(KUBERNETES_VERSION)-$(GOVERSION)
 
@@ -336,6 +337,9 @@ $(CONTROLLER_GEN):
 
 $(HELM):
 	@hack/tools/install-go-tool helm.sh/helm/v4/cmd/helm@$(HELM_VERSION) '$@'
+
+$(ALERTMANAGER):
+	@hack/tools/install-go-tool github.com/prometheus/alertmanager/cmd/alertmanager@$(ALERTMANAGER_VERSION) '$@'
 
 $(COREDNS):
 	@hack/tools/install-go-tool hack/coredns '$@'

@@ -28,6 +28,9 @@ type refusedError struct{ err error }
 func (e *refusedError) Error() string { return e.err.Error() }
 func (e *refusedError) Unwrap() error { return e.err }
 
+// latest is how long a receiver can put us off.
+const latest = 10 * time.Minute
+
 // laterError: the receiver says when to come again.
 type laterError struct {
 	err   error
@@ -43,6 +46,9 @@ func newDeliverer(s *Sink, now func() time.Time) deliverer {
 		return &jsonLines{path: s.JSONLines.Path}
 	case s.Alertmanager != nil:
 		return newAlertmanager(s.Alertmanager, now)
+	case s.CloudEvents != nil:
+		return newCloudEvents(s.CloudEvents, now)
+	default:
+		return newOTLP(s.OTLP, now)
 	}
-	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
@@ -55,6 +56,10 @@ type follower struct {
 	// What was read and not delivered yet, and how many records of it go at once.
 	pending []record
 	most    int
+	read    uint64 // the seq that follows what was read
+
+	refused string    // the id of what was refused alone
+	since   time.Time // when it was first
 }
 
 func newFollower(o *Options, s *Sink) *follower {
@@ -91,13 +96,8 @@ func (f *follower) run(ctx context.Context, w *watch) {
 		}
 		if err != nil {
 			f.state.failed(err, began)
-			wait := pause
-			var later *laterError
-			if errors.As(err, &later) {
-				wait = max(wait, later.after)
-			}
+			f.sleep(ctx, f.wait(err, pause), nil)
 			pause = min(2*pause, f.pace.most)
-			f.sleep(ctx, min(wait, f.pace.most), nil)
 			continue
 		}
 		if worked {
@@ -106,6 +106,16 @@ func (f *follower) run(ctx context.Context, w *watch) {
 		}
 		f.rest(ctx, changed)
 	}
+}
+
+// wait is how long to wait after a failure: a little more or less than the pause, so
+// that many do not come back at once, or as long as the receiver has said.
+func (f *follower) wait(err error, pause time.Duration) time.Duration {
+	var later *laterError
+	if errors.As(err, &later) && later.after > pause {
+		return min(later.after, latest)
+	}
+	return pause - rand.N(pause/4+1)
 }
 
 // turn does what is next. It is false when there is nothing to do.
@@ -121,7 +131,7 @@ func (f *follower) turn(ctx context.Context) (bool, error) {
 		}
 	}
 	if len(f.pending) == 0 {
-		more, err := f.read(ctx)
+		more, err := f.take(ctx)
 		if err != nil || !more {
 			return false, err
 		}
@@ -157,7 +167,7 @@ func (f *follower) find() error {
 			return err
 		}
 	}
-	f.at, f.dirty, f.known = *c, true, true
+	f.at, f.read, f.dirty, f.known = *c, c.Next, true, true
 	if m, ok := f.to.(marker); ok {
 		m.resume(c.Mark)
 	}
@@ -165,9 +175,9 @@ func (f *follower) find() error {
 	return f.save()
 }
 
-// read takes the next piece of the log.
-func (f *follower) read(ctx context.Context) (bool, error) {
-	from := f.at.Next
+// take reads the next piece of the log.
+func (f *follower) take(ctx context.Context) (bool, error) {
+	from := f.read
 	p, err := f.tail.Read(ctx, f.pace.entries, f.pace.bytes)
 	if errors.Is(err, merkle.ErrCutBack) {
 		f.tail.Close()
@@ -179,6 +189,8 @@ func (f *follower) read(ctx context.Context) (bool, error) {
 	if first := p.Entries[0].Seq; first > from && f.at.Last != "" {
 		f.state.lost(fmt.Sprintf("%d entries, from %d on, were removed because of their age before it had taken them", first-from, from))
 	}
+	f.read = p.Next
+	n := len(f.pending)
 	for _, e := range p.Entries {
 		if !f.sink.takes(e.Kind) || f.Skip != nil && f.Skip(e) {
 			continue
@@ -189,10 +201,13 @@ func (f *follower) read(ctx context.Context) (bool, error) {
 		}
 		f.pending = append(f.pending, r)
 	}
-	f.state.reads(p.Entries[0].Time)
-	if len(f.pending) == 0 {
-		f.pass(&p.Entries[len(p.Entries)-1])
+	last := &p.Entries[len(p.Entries)-1]
+	switch {
+	case len(f.pending) == 0:
+		f.pass(last)
 		return true, nil
+	case n == 0:
+		f.state.reads(p.Entries[0].Time)
 	}
 	if p.Size > f.noted {
 		r, err := checkpointRecord(&p, f.Now(), f.enc)
@@ -202,7 +217,7 @@ func (f *follower) read(ctx context.Context) (bool, error) {
 		f.pending = append(f.pending, r)
 	}
 	// Those after the last that is delivered are passed with it.
-	f.pending[len(f.pending)-1].last = &p.Entries[len(p.Entries)-1]
+	f.pending[len(f.pending)-1].last = last
 	return true, nil
 }
 
@@ -235,20 +250,61 @@ func (f *follower) deliver(ctx context.Context) error {
 		f.most = (len(batch) - n) / 2 // which of them is it?
 		return nil
 	case errors.As(err, &refused):
-		err = fmt.Errorf("%s is refused: %w", batch[n].what(), err)
+		return f.refuse(ctx, err)
 	}
 	return err
 }
 
+// refuse judges what was refused alone. It is tried again, for the receiver may be
+// mended. But when it was refused for long, and what follows is taken, then it is
+// this one that will never be taken: it is passed, and that is said. It must not keep
+// an alarm after it from ever being told.
+func (f *follower) refuse(ctx context.Context, err error) error {
+	r := &f.pending[0]
+	err = fmt.Errorf("%s is refused: %w", r.what(), err)
+	if id := r.id(); f.refused != id {
+		f.refused, f.since = id, f.Now()
+	}
+	if f.Now().Sub(f.since) < f.pace.stuck {
+		return err
+	}
+	if len(f.pending) == 1 {
+		if _, err := f.take(ctx); err != nil {
+			return err
+		}
+	}
+	if len(f.pending) == 1 {
+		return err
+	}
+	attempt, cancel := context.WithTimeout(ctx, f.pace.attempt)
+	defer cancel()
+	if _, other := f.to.deliver(attempt, f.pending[1:2]); other != nil {
+		return err
+	}
+	f.state.lost(fmt.Sprintf("%v; what follows is taken, so this is passed over", err))
+	at := f.Now()
+	f.passed(&f.pending[0])
+	f.took(&f.pending[1], at)
+	f.pending = f.pending[2:]
+	f.state.delivered(1, at)
+	f.state.works()
+	return nil
+}
+
 // took moves the cursor behind what the receiver has.
 func (f *follower) took(r *record, at time.Time) {
+	if r.note == nil && f.OnDelivered != nil {
+		f.OnDelivered(f.sink.Name, r.entry, at)
+	}
+	f.passed(r)
+}
+
+// passed moves the cursor behind a record, and what is passed with it.
+func (f *follower) passed(r *record) {
 	if r.note != nil {
-		f.noted = r.size
+		f.noted = max(f.noted, r.size)
 	} else {
 		f.pass(&r.entry)
-		if f.OnDelivered != nil {
-			f.OnDelivered(f.sink.Name, r.entry, at)
-		}
 	}
 	if r.last != nil {
 		f.pass(r.last)

@@ -134,6 +134,8 @@ func (c *client) judge(resp *http.Response, answer []byte) error {
 	switch resp.StatusCode {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
 		return &refusedError{err}
+	case http.StatusGone:
+		return &laterError{fmt.Errorf("%w: the receiver says that it is gone for good: remove the sink, or correct its URL", err), latest}
 	}
 	if after := retryAfter(resp.Header.Get("Retry-After"), c.served()); after > 0 {
 		return &laterError{err, after}

@@ -48,13 +48,7 @@ func (c *Config) validate() error {
 type wrong = func(field, format string, args ...any)
 
 func (s *Sink) validate(wrong wrong) {
-	n := 0
-	for _, set := range []bool{s.OTLP != nil, s.CloudEvents != nil, s.JSONLines != nil, s.Alertmanager != nil} {
-		if set {
-			n++
-		}
-	}
-	if n != 1 {
+	if n := s.receivers(); n != 1 {
 		wrong("otlp", "%d of otlp, cloudEvents, jsonLines and alertmanager are set: set exactly one", n)
 	}
 	if s.Alertmanager != nil && len(s.Kinds) == 0 {
@@ -81,16 +75,29 @@ func (s *Sink) validate(wrong wrong) {
 			wrong("jsonLines.path", "%q: must be an absolute path", s.JSONLines.Path)
 		}
 	case s.Alertmanager != nil:
+		s.Alertmanager.validate(wrong)
 		if !s.AlarmsOnly() {
 			wrong("kinds", "an Alertmanager gets alarms: leave kinds out")
 		}
 		if s.Encoding == OCSF {
 			wrong("encoding", "an Alertmanager has a form of its own: leave encoding out")
 		}
-		checkURL(wrong, "alertmanager.url", s.Alertmanager.URL, s.Alertmanager.AllowPlaintext, s.Alertmanager.TokenFile)
-		absolute(wrong, "alertmanager.caFile", s.Alertmanager.CAFile)
-		absolute(wrong, "alertmanager.tokenFile", s.Alertmanager.TokenFile)
 	}
+}
+
+func (s *Sink) receivers() (n int) {
+	for _, set := range []bool{s.OTLP != nil, s.CloudEvents != nil, s.JSONLines != nil, s.Alertmanager != nil} {
+		if set {
+			n++
+		}
+	}
+	return n
+}
+
+func (a *Alertmanager) validate(wrong wrong) {
+	checkURL(wrong, "alertmanager.url", a.URL, a.AllowPlaintext, a.TokenFile)
+	absolute(wrong, "alertmanager.caFile", a.CAFile)
+	absolute(wrong, "alertmanager.tokenFile", a.TokenFile)
 }
 
 func (o *OTLP) validate(wrong wrong) {

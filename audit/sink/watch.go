@@ -61,7 +61,7 @@ func (w *watch) run(ctx context.Context) {
 			if filepath.Base(e.Name) != "checkpoint" {
 				continue
 			}
-		case <-errs:
+		case <-errs: //nolint:errcheck // whatever it is: look
 		case <-tick.C:
 		}
 		w.tell()
