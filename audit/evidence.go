@@ -25,6 +25,7 @@ const (
 	AlarmReviewed      = "ActivationReviewed"
 	AlarmReviewOverdue = "ReviewOverdue"
 	AlarmPolicy        = "PolicyChanged"
+	AlarmConfig        = "ConfigChanged"
 	AlarmOffline       = "OfflineIssuerUsed"
 	AlarmForged        = "ForgedTokens"
 	AlarmGap           = "AuditGap"

@@ -41,12 +41,18 @@ func clean(s string) string {
 	return bound(s)
 }
 
-func bound(s string) string {
+// Text is what may be kept of what somebody wrote: valid UTF-8 on one line, without
+// what looks like a token, and at most most bytes, of at least 8.
+func Text(s string, most int) string { return boundTo(clean(s), most) }
+
+func bound(s string) string { return boundTo(s, maxField) }
+
+func boundTo(s string, most int) string {
 	const more = "…"
-	if len(s) <= maxField {
+	if len(s) <= most {
 		return s
 	}
-	n := maxField - len(more)
+	n := most - len(more)
 	for !utf8.RuneStart(s[n]) {
 		n--
 	}

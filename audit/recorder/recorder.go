@@ -311,6 +311,7 @@ func (r *Recorder) collectControl() (more bool) {
 		for _, e := range entries {
 			r.openings.note(&e, r.opts.Now())
 			if e.Seq <= r.taken {
+				r.learn(&e)
 				continue
 			}
 			at := r.source.ID() + ":" + strconv.FormatUint(e.Seq, 10)

@@ -65,6 +65,8 @@ type Status struct {
 	// ClockBehind is how far the system's clock is behind Now, as a Go duration.
 	// Empty: it is not.
 	ClockBehind string `json:"clockBehind,omitempty"`
+	// Alarms: who is told of what happens. nil: it is not known.
+	Alarms *AlarmStatus `json:"alarms,omitempty"`
 	// Objects in use, by kind.
 	Objects     map[string]int        `json:"objects,omitempty"`
 	Gateways    []GatewayStatus       `json:"gateways"`
@@ -72,6 +74,25 @@ type Status struct {
 	Activations []v1alpha1.Activation `json:"activations"`
 	Policies    []PolicyStatus        `json:"policies"`
 	Problems    []Problem             `json:"problems"`
+}
+
+// AlarmStatus is who is told of activations, refusals and gaps.
+type AlarmStatus struct {
+	// Problem says why nobody is told. Empty: somebody is.
+	Problem string      `json:"problem,omitempty"`
+	Sinks   []AlarmSink `json:"sinks"`
+	// Undelivered alarms are those that no sink has taken yet, Oldest when the first
+	// of them was caused.
+	Undelivered int       `json:"undelivered"`
+	Oldest      time.Time `json:"oldest,omitzero"`
+}
+
+// AlarmSink is one way by which somebody is told.
+type AlarmSink struct {
+	Name string `json:"name"`
+	// Failing since then, and why. Zero: it works.
+	Failing time.Time `json:"failing,omitzero"`
+	Reason  string    `json:"reason,omitempty"`
 }
 
 // GatewayStatus is one Gateway and its Envoy.

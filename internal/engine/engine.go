@@ -158,7 +158,9 @@ func (l *Engine) openDataDir() error {
 func (l *Engine) Close() error {
 	l.shutServers()
 	l.fetcher.Close()
-	return errors.Join(l.recorder.Close(), l.closeSinks(), l.journal.Close(), l.clock.Close())
+	sinks := l.closeSinks() // first: what they say is recorded
+	l.alarms.close()
+	return errors.Join(sinks, l.recorder.Close(), l.journal.Close(), l.clock.Close())
 }
 
 // now is the time by which everything is judged.

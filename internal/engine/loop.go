@@ -33,6 +33,7 @@ type Engine struct {
 	// recorder writes the audit log. The loop never waits for it.
 	recorder *recorder.Recorder
 	sinks    *sink.Sinks // nil: none
+	alarms   *alarms
 	fetcher  *jwks.Fetcher
 	reserve  reserve
 

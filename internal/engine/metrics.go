@@ -88,6 +88,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	if m.sinks != nil {
 		m.sinks.Collect(ch)
 	}
+	m.alarms.receipts.Collect(ch)
 	m.world.Collect(ch)
 	v := m.view.Load()
 	if v == nil {

@@ -23,12 +23,22 @@ func (l *Engine) openAudit() (err error) {
 	}
 	// A log that cannot be opened does not keep serve from starting: closing waits
 	// for nothing.
-	l.recorder, err = recorder.New(recorder.OpenLog(l.logDir(), o), l.journal, recorder.Options{Log: l.log, Now: l.now, DataDir: l.opts.DataDir, OnChange: l.Poke})
+	l.alarms = newAlarms(l, l.alarmSinks())
+	open := l.alarms.over(recorder.OpenLog(l.logDir(), o))
+	l.recorder, err = recorder.New(open, l.journal, recorder.Options{Log: l.log, Now: l.now, DataDir: l.opts.DataDir, OnChange: l.recorderChanged})
 	if err != nil {
 		return err
 	}
+	l.alarms.start()
 	l.replayed = l.seq
 	return nil
+}
+
+// recorderChanged is told when it may be another matter whether entries can be kept.
+// It waits for nothing.
+func (l *Engine) recorderChanged() {
+	l.Poke()
+	l.alarms.changed()
 }
 
 // compareJournal looks, once the audit log is open, whether it knows more of the

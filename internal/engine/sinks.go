@@ -16,11 +16,20 @@ func (l *Engine) startSinks() (err error) {
 	}
 	l.sinks, err = sink.Start(context.Background(), sink.Options{
 		Dir: l.logDir(), StateDir: filepath.Join(l.opts.DataDir, "sinks"), Config: *l.opts.Sinks, Log: l.log, Now: l.now,
+		OnDelivered: l.alarms.receipts.Delivered, OnState: l.alarms.receipts.State,
 	})
 	if err != nil {
 		return fmt.Errorf("start the sinks: %w", err)
 	}
 	return nil
+}
+
+// alarmSinks are those by which people are told.
+func (l *Engine) alarmSinks() []string {
+	if l.opts.Sinks == nil {
+		return nil
+	}
+	return l.opts.Sinks.AlarmSinks()
 }
 
 func (l *Engine) closeSinks() error {

@@ -18,7 +18,7 @@ import (
 
 // Status of everything.
 func (b backend) Status(context.Context) (*control.Status, error) {
-	s := &control.Status{Version: version.Version, Now: b.now(), NotReady: b.notReady()}
+	s := &control.Status{Version: version.Version, Now: b.now(), NotReady: b.notReady(), Alarms: b.alarms.status()}
 	s.Ready = len(s.NotReady) == 0
 	if d := b.behindNow(); d > 0 {
 		s.ClockBehind = d.String()

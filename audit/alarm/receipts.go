@@ -1,0 +1,260 @@
+package alarm
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
+)
+
+// ReceiptOptions of NewReceipts.
+type ReceiptOptions struct {
+	// AlarmSinks are the names of those sinks by which people are told. None: nobody is
+	// told of anything.
+	AlarmSinks []string
+	// Append records a value of package audit. It must not wait for long.
+	Append func(kind string, v any)
+	Now    func() time.Time
+	Log    *slog.Logger
+}
+
+// Receipts know which alarms were delivered by which sink, and record that. Their
+// methods may be called concurrently.
+type Receipts struct {
+	opts     ReceiptOptions
+	raised   *prometheus.CounterVec
+	delivery prometheus.Histogram
+
+	mu      sync.Mutex
+	waiting map[string]audit.Alarm // by id: no alarm sink has it
+	order   []string               // their ids, and of some that have been delivered
+	failing map[string]audit.Sink
+	silent  bool // that nobody is told was said
+}
+
+// maxWaiting bounds how many undelivered alarms are known one by one.
+const maxWaiting = 4096
+
+// NewReceipts makes an empty one.
+func NewReceipts(o ReceiptOptions) *Receipts {
+	return &Receipts{
+		opts: o, waiting: map[string]audit.Alarm{}, failing: map[string]audit.Sink{},
+		raised: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "breakglass_alarms_total", Help: "Alarms raised since the start, by name."}, []string{"name"}),
+		delivery: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "breakglass_alarm_delivery_seconds", Help: "From the cause of an alarm until the first alarm sink said that it has it.",
+			Buckets: []float64{0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 300, 3600},
+		}),
+	}
+}
+
+// Raised is told of alarms that are in the log now.
+func (r *Receipts) Raised(alarms []audit.Alarm) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range alarms {
+		r.raised.WithLabelValues(a.Name).Inc()
+		r.wait(a)
+		// Who reads nothing else may read this.
+		level := slog.LevelWarn
+		if a.Severity == Info {
+			level = slog.LevelInfo
+		}
+		r.opts.Log.Log(context.Background(), level, "alarm", "name", a.Name, "severity", a.Severity, "id", a.ID, "summary", a.Summary)
+	}
+	if text := r.problem(); text != "" && !r.silent {
+		r.silent = true
+		r.opts.Log.Error("nobody is told of alarms", "why", text)
+	} else if text == "" {
+		r.silent = false
+	}
+}
+
+func (r *Receipts) wait(a audit.Alarm) {
+	if len(r.opts.AlarmSinks) == 0 || len(r.waiting) >= maxWaiting {
+		return
+	}
+	if _, known := r.waiting[a.ID]; !known {
+		r.waiting[a.ID] = a
+		r.order = append(r.order, a.ID)
+	}
+}
+
+// Recall is told of what is in the log from before the start, in order: what was
+// raised and not delivered is undelivered still.
+func (r *Receipts) Recall(e merkle.Entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a, ok := raised(e.Kind, e.Data); ok {
+		r.wait(a)
+	} else if a, ok := delivered(e); ok && r.tells(a.Sink) {
+		delete(r.waiting, a.ID)
+	}
+}
+
+// Delivered records that a sink has taken an alarm: Options.OnDelivered of package
+// audit/sink. Other entries are none of its business.
+func (r *Receipts) Delivered(sink string, e merkle.Entry, at time.Time) {
+	a, ok := raised(e.Kind, e.Data)
+	if !ok {
+		return
+	}
+	r.mu.Lock()
+	if _, first := r.waiting[a.ID]; first && r.tells(sink) {
+		delete(r.waiting, a.ID)
+		r.delivery.Observe(max(0, at.Sub(a.Time).Seconds()))
+	}
+	r.tidy()
+	r.mu.Unlock()
+	r.opts.Append(audit.KindAlarm, audit.Alarm{
+		V: 1, ID: a.ID, Event: audit.AlarmDelivered, Name: a.Name, Severity: a.Severity, Time: a.Time, Sink: sink, At: at.UTC().Truncate(time.Microsecond),
+	})
+}
+
+// delivered reads the receipt that an entry is.
+func delivered(e merkle.Entry) (a audit.Alarm, ok bool) {
+	if a, ok = alarmOf(e.Kind, e.Data); !ok || a.Event != audit.AlarmDelivered {
+		return a, false
+	}
+	return a, true
+}
+
+// State records that a sink began or ceased to fail: Options.OnState of package
+// audit/sink.
+func (r *Receipts) State(s audit.Sink) {
+	r.mu.Lock()
+	switch s.Event {
+	case audit.SinkFailing:
+		if s.Since.IsZero() {
+			s.Since = r.opts.Now().UTC()
+		}
+		r.failing[s.Sink] = s
+	case audit.SinkWorking:
+		delete(r.failing, s.Sink)
+	}
+	if text := r.problem(); text != "" && s.Event == audit.SinkFailing && r.tells(s.Sink) {
+		r.opts.Log.Error("nobody is told of alarms", "why", text)
+	}
+	r.mu.Unlock()
+	r.opts.Append(audit.KindSink, s)
+}
+
+// tells reports whether people are told by the sink.
+func (r *Receipts) tells(sink string) bool { return slices.Contains(r.opts.AlarmSinks, sink) }
+
+// tidy forgets the order of what was delivered.
+func (r *Receipts) tidy() {
+	if len(r.order) > 2*len(r.waiting)+64 {
+		r.order = slices.DeleteFunc(r.order, func(id string) bool { _, waits := r.waiting[id]; return !waits })
+	}
+}
+
+// Problem says why nobody is told, "" if somebody is.
+func (r *Receipts) Problem() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.problem()
+}
+
+// NoSinks is why nobody is told of anything where there is no alarm sink.
+const NoSinks = "no alarm sink is configured: nobody is told of activations, refusals or gaps; add one to --sinks (docs/alarms.md)"
+
+func (r *Receipts) problem() string {
+	if len(r.opts.AlarmSinks) == 0 {
+		return NoSinks
+	}
+	why := ""
+	for _, name := range r.opts.AlarmSinks {
+		s, fails := r.failing[name]
+		if !fails {
+			return ""
+		}
+		if why == "" {
+			why = fmt.Sprintf("%s since %s: %s", name, s.Since.UTC().Format(time.RFC3339), s.Reason)
+		}
+	}
+	if n := len(r.opts.AlarmSinks); n > 1 {
+		return fmt.Sprintf("none of the %d alarm sinks takes anything: %s", n, why)
+	}
+	return "the alarm sink takes nothing: " + why
+}
+
+// Status is for people.
+type Status struct {
+	Problem     string // why nobody is told
+	Sinks       []SinkStatus
+	Undelivered int       // alarms that no alarm sink has
+	Oldest      time.Time // of these
+}
+
+// SinkStatus is one alarm sink.
+type SinkStatus struct {
+	Name   string
+	Since  time.Time // since when it fails, zero: it does not
+	Reason string
+}
+
+// Status is how it is now.
+func (r *Receipts) Status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := Status{Problem: r.problem(), Undelivered: len(r.waiting), Oldest: r.oldest()}
+	for _, name := range r.opts.AlarmSinks {
+		f := r.failing[name]
+		s.Sinks = append(s.Sinks, SinkStatus{Name: name, Since: f.Since, Reason: f.Reason})
+	}
+	return s
+}
+
+func (r *Receipts) oldest() time.Time {
+	for _, id := range r.order {
+		if a, waits := r.waiting[id]; waits {
+			return a.Time
+		}
+	}
+	return time.Time{}
+}
+
+var (
+	descSinks       = prometheus.NewDesc("breakglass_alarm_sinks", "Sinks by which people are told of alarms. 0: nobody is told.", nil, nil)
+	descWorking     = prometheus.NewDesc("breakglass_alarm_sinks_working", "Of these, how many do not fail now.", nil, nil)
+	descUndelivered = prometheus.NewDesc("breakglass_alarms_undelivered", "Alarms that no alarm sink has taken yet.", nil, nil)
+	descOldest      = prometheus.NewDesc("breakglass_alarms_undelivered_seconds", "Age of the oldest of these.", nil, nil)
+)
+
+// Describe is of prometheus.Collector.
+func (r *Receipts) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descSinks, descWorking, descUndelivered, descOldest} {
+		ch <- d
+	}
+	r.raised.Describe(ch)
+	r.delivery.Describe(ch)
+}
+
+// Collect is of prometheus.Collector.
+func (r *Receipts) Collect(ch chan<- prometheus.Metric) {
+	s := r.Status()
+	gauge := func(d *prometheus.Desc, v float64) { ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
+	working := 0
+	for _, sink := range s.Sinks {
+		if sink.Since.IsZero() {
+			working++
+		}
+	}
+	gauge(descSinks, float64(len(s.Sinks)))
+	gauge(descWorking, float64(working))
+	gauge(descUndelivered, float64(s.Undelivered))
+	age := 0.0
+	if !s.Oldest.IsZero() {
+		age = max(0, r.opts.Now().Sub(s.Oldest).Seconds())
+	}
+	gauge(descOldest, age)
+	r.raised.Collect(ch)
+	r.delivery.Collect(ch)
+}

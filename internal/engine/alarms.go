@@ -1,0 +1,163 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/alarm"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/recorder"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
+)
+
+// alarms are raised where entries are appended to the audit log, and what becomes of
+// them is known here. The loop never waits for any of it.
+type alarms struct {
+	engine   *Engine
+	raiser   *alarm.Raiser
+	receipts *alarm.Receipts
+	stop     context.CancelFunc
+	ended    sync.WaitGroup
+	wake     chan struct{} // of capacity 1: Problem of the recorder may be another
+	opened   chan uint64   // of capacity 1: the log was opened, with so many entries
+}
+
+// newAlarms makes them; opening returns the log with its alarms.
+func newAlarms(l *Engine, alarmSinks []string) *alarms {
+	a := &alarms{engine: l, wake: make(chan struct{}, 1), opened: make(chan uint64, 1)}
+	a.receipts = alarm.NewReceipts(alarm.ReceiptOptions{AlarmSinks: alarmSinks, Now: l.now, Log: l.log, Append: a.note})
+	rules := alarm.New(alarm.Options{AlarmSinks: alarmSinks})
+	a.raiser = alarm.NewRaiser(rules, l.now, l.log, a.receipts.Raised)
+	return a
+}
+
+// note records what a sink says, and waits until it is durable: what a sink counts as
+// taken should have its receipt. It does not wait long for a log that cannot be
+// written.
+func (a *alarms) note(kind string, v any) {
+	const most = 2 * time.Second
+	r := a.engine.recorder
+	select {
+	case <-r.Note(kind, v, nil):
+	case <-r.Done():
+	case <-time.After(most):
+	}
+}
+
+// ledger is an open log with alarms.
+type ledger struct {
+	recorder.Ledger
+	*alarm.Log[recorder.Ledger]
+}
+
+// Append is that with alarms.
+func (l ledger) Append(ctx context.Context, drafts ...merkle.Draft) error {
+	return l.Log.Append(ctx, drafts...)
+}
+
+// over returns an opener of the log with alarms.
+func (a *alarms) over(open recorder.Opener) recorder.Opener {
+	return func() (recorder.Ledger, []merkle.Entry, error) {
+		l, recent, err := open()
+		if err != nil {
+			return nil, nil, err
+		}
+		if sized, ok := l.(interface{ Size() uint64 }); ok {
+			select {
+			case a.opened <- sized.Size():
+			default: // it is known how many there were at the start
+			}
+		}
+		return ledger{l, alarm.Over(a.raiser, l, l.Cursors())}, recent, nil
+	}
+}
+
+// start begins to look at what no entry tells of.
+func (a *alarms) start() {
+	ctx, stop := context.WithCancel(context.Background())
+	a.stop = stop
+	a.ended.Go(func() { a.run(ctx) })
+}
+
+func (a *alarms) close() {
+	if a.stop != nil {
+		a.stop()
+		a.ended.Wait()
+	}
+}
+
+// changed says that the recorder may have another problem. It does not wait.
+func (a *alarms) changed() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// tickEvery is how often time is looked at by rules.
+const tickEvery = 5 * time.Second
+
+func (a *alarms) run(ctx context.Context) {
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	told := ""
+	for {
+		told = a.failing(told)
+		select {
+		case <-ctx.Done():
+			return
+		case size := <-a.opened:
+			a.recall(ctx, size)
+		case <-a.wake:
+		case <-tick.C:
+			a.engine.recorder.Add(a.raiser.Tick()...)
+		}
+	}
+}
+
+// failing raises that entries cannot be kept, once for as long as that lasts. If it is
+// the log that cannot be written, the entry is there when it can, for nothing can open
+// before; status, metrics and the log of this process say it at once.
+func (a *alarms) failing(told string) string {
+	problem, opening := a.engine.recorder.State()
+	switch {
+	case opening || problem == "":
+		return ""
+	case told != "":
+		return told
+	}
+	since := a.engine.now()
+	a.engine.recorder.Note(audit.KindAlarm, alarm.Failing(problem, since), nil)
+	return problem
+}
+
+// recallEntries is how many of the newest entries are looked at for alarms that were
+// not delivered before this start.
+const recallEntries = 20_000
+
+// recall reads what was raised before this start and not delivered. size is that of
+// the log.
+func (a *alarms) recall(ctx context.Context, size uint64) {
+	l := a.engine
+	filter := merkle.Filter{From: size - min(size, recallEntries), Match: func(e *merkle.Entry) bool { return e.Kind == audit.KindAlarm && e.Seq < size }}
+	err := merkle.Read(ctx, l.logDir(), filter, func(e merkle.Entry) error {
+		a.receipts.Recall(e)
+		return nil
+	})
+	if err != nil && !errors.Is(err, context.Canceled) {
+		l.log.Warn("alarms of before this start are not counted", "error", err)
+	}
+}
+
+// status of alarms for people.
+func (a *alarms) status() *control.AlarmStatus {
+	s := a.receipts.Status()
+	out := &control.AlarmStatus{Problem: s.Problem, Undelivered: s.Undelivered, Oldest: s.Oldest}
+	for _, sink := range s.Sinks {
+		out.Sinks = append(out.Sinks, control.AlarmSink{Name: sink.Name, Failing: sink.Since, Reason: sink.Reason})
+	}
+	return out
+}
