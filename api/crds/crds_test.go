@@ -30,6 +30,7 @@ func files(t *testing.T) []string {
 
 func TestFSHoldsTheCRDOfEveryKindThatIsRead(t *testing.T) {
 	want := []string{
+		"breakglass.dev_activationreviews.yaml",
 		"breakglass.dev_activations.yaml",
 		"breakglass.dev_emergencypolicies.yaml",
 		"gateway.networking.k8s.io_backendtlspolicies.yaml",

@@ -23,6 +23,8 @@ import (
 // +kubebuilder:printcolumn:name="INCIDENT",type=string,JSONPath=`.spec.incident`
 // +kubebuilder:printcolumn:name="PHASE",type=string,JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name="DEADLINE",type=string,JSONPath=`.status.deadline`
+// +kubebuilder:printcolumn:name="REVIEW",type=string,JSONPath=`.status.review.state`
+// +kubebuilder:printcolumn:name="REVIEWER",type=string,JSONPath=`.status.review.by`,priority=1
 type Activation struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -203,6 +205,11 @@ type ActivationStatus struct {
 	//
 	// +optional
 	Deadline *metav1.MicroTime `json:"deadline,omitempty"`
+	// Review of it, once it has ended. Not set: it needs none, for it never opened, or
+	// ended before reviews were asked for.
+	//
+	// +optional
+	Review *ReviewStatus `json:"review,omitempty"`
 	// URLs that answer while the window is open.
 	//
 	// +optional
@@ -222,6 +229,39 @@ type ActivationStatus struct {
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=8
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// ReviewState is where the review of an Activation is: it is waited for, or its verdict.
+//
+// +kubebuilder:validation:Enum=Pending;Overdue;Drill;Justified;Misuse
+type ReviewState string
+
+const (
+	// ReviewPending: there is none yet, and there is time.
+	ReviewPending ReviewState = "Pending"
+	// ReviewOverdue: there is none, and there should be.
+	ReviewOverdue ReviewState = "Overdue"
+)
+
+// Reviewed reports whether there is a verdict.
+func (s ReviewState) Reviewed() bool { return s != "" && s != ReviewPending && s != ReviewOverdue }
+
+// ReviewStatus is the review of an Activation.
+type ReviewStatus struct {
+	// State: Pending or Overdue, or the verdict: Drill, Justified, Misuse.
+	State ReviewState `json:"state"`
+	// By whom, as the API server or the control socket saw it.
+	//
+	// +optional
+	By string `json:"by,omitempty"`
+	// At is when it was recorded.
+	//
+	// +optional
+	At *metav1.MicroTime `json:"at,omitempty"`
+	// Due is until when it is asked for.
+	//
+	// +optional
+	Due *metav1.MicroTime `json:"due,omitempty"`
 }
 
 // TargetStatus is the state of one targetRef.

@@ -82,6 +82,13 @@ type EmergencyPolicySpec struct {
 	// +kubebuilder:default={}
 	Audit Audit `json:"audit,omitzero"`
 
+	// Review says until when an Activation that has ended must be reviewed, and what
+	// happens if it is not. Every one that was open needs a review, drills included,
+	// also under a policy that says nothing here: within 72h, or it is an alert.
+	//
+	// +optional
+	Review Review `json:"review,omitzero"`
+
 	// Suspended is the panic button. While true nothing is open and nothing can
 	// be opened. What was open when it was pressed is Revoked and stays so after
 	// it is released: opening again takes a new Activation.
@@ -478,6 +485,44 @@ const (
 	AuditRefuse AuditFailurePolicy = "Refuse"
 	// AuditDegrade leaves open what is open.
 	AuditDegrade AuditFailurePolicy = "Degrade"
+)
+
+// Review says until when Activations that have ended must be reviewed, by somebody
+// other than who activated. See ActivationReview.
+type Review struct {
+	// Within is how long after its end an Activation must have its review. What it is
+	// when the Activation ends counts; a later change concerns later endings. Default
+	// 72h, at least 1s, at most 2160h (90 days).
+	//
+	// +optional
+	// +kubebuilder:default="72h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('2160h')",message="must be between 1s and 2160h"
+	Within *gwv1.Duration `json:"within,omitempty"`
+
+	// OnOverdue is what happens when there is none by then. Default Alert.
+	//
+	// Alert: it is told, and nothing else.
+	//
+	// Refuse: new Activations of the same role are Refused as well, until it is
+	// reviewed. What is open stays open. At 3 a.m. the way out is a review by anybody
+	// who may and is not who activated.
+	//
+	// +optional
+	// +kubebuilder:default=Alert
+	OnOverdue OverduePolicy `json:"onOverdue,omitempty"`
+}
+
+// OverduePolicy is what happens while a review is overdue. Whatever is not Refuse is
+// Alert: nobody is locked out by a word that is not known.
+//
+// +kubebuilder:validation:Enum=Alert;Refuse
+type OverduePolicy string
+
+const (
+	// OverdueAlert tells.
+	OverdueAlert OverduePolicy = "Alert"
+	// OverdueRefuse also refuses new Activations of the role.
+	OverdueRefuse OverduePolicy = "Refuse"
 )
 
 // EmergencyPolicyStatus is the observed state of an EmergencyPolicy.

@@ -27,7 +27,7 @@ var GroupVersion = schema.GroupVersion{Group: GroupName, Version: "v1alpha1"}
 
 // AddToScheme registers the objects of this package.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &EmergencyPolicy{}, &EmergencyPolicyList{}, &Activation{}, &ActivationList{})
+	s.AddKnownTypes(GroupVersion, &EmergencyPolicy{}, &EmergencyPolicyList{}, &Activation{}, &ActivationList{}, &ActivationReview{}, &ActivationReviewList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

@@ -46,8 +46,21 @@ func (p *Plan) adoptOne(r Record, obj *v1alpha1.Activation) {
 		if s.EndedAt != nil {
 			r.EndedAt = s.EndedAt.Time
 		}
-		p.finish(r, ends[s.Phase], s.Phase, why(s).Reason, why(s).Message)
+		p.finishAs(r, s)
 	}
+}
+
+// finishAs ends r as its status says. Without a word of a review there it ended in a
+// version that asked for none.
+func (p *Plan) finishAs(r Record, s *v1alpha1.ActivationStatus) {
+	r.Phase, r.Reason, r.Message = s.Phase, why(s).Reason, why(s).Message
+	if r.EndedAt.IsZero() {
+		r.EndedAt = p.in.Now
+	}
+	if s.Review != nil && s.Review.Due != nil {
+		r.ReviewDue = s.Review.Due.Time
+	}
+	p.fact(ends[s.Phase], r)
 }
 
 // held says why this replica takes over no opening now, nil if it does: the clock

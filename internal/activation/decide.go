@@ -33,6 +33,7 @@ func Decide(in Input) *Plan {
 	for _, key := range p.ordering {
 		p.withdraw(key)
 	}
+	p.review()
 	p.openWindows()
 	for _, key := range p.ordering {
 		p.open(key)
@@ -151,6 +152,7 @@ func (p *Plan) finish(r Record, e Event, phase v1alpha1.Phase, reason, message s
 	if r.EndedAt.IsZero() { // another replica may have ended it before
 		r.EndedAt = p.in.Now
 	}
+	p.askReview(&r)
 	p.fact(e, r)
 }
 

@@ -22,6 +22,7 @@ type world struct {
 	routes  map[types.NamespacedName]*Route
 	others  map[RouteKey]*Route
 	revoke  map[types.NamespacedName]Revocation
+	by      map[types.NamespacedName]string
 	policy  *Policy
 	first   bool
 	// broken: the journal takes nothing; acked: Envoy acknowledges everything.
@@ -31,6 +32,7 @@ type world struct {
 	// pending is why that is not known yet.
 	pending string
 	cluster *Cluster
+	reviews []ReviewRequest
 	events  []string
 	plan    *Plan
 	status  map[types.NamespacedName]v1alpha1.ActivationStatus
@@ -44,6 +46,7 @@ func newWorld(t *testing.T) *world {
 		records: map[types.NamespacedName]Record{},
 		routes:  map[types.NamespacedName]*Route{},
 		revoke:  map[types.NamespacedName]Revocation{},
+		by:      map[types.NamespacedName]string{},
 		policy: &Policy{Name: "emergency", Spec: v1alpha1.EmergencyPolicySpec{
 			Roles:  []v1alpha1.Role{{Name: "db", Grants: []v1alpha1.Grant{{Issuer: "sso"}}}, {Name: "web", Grants: []v1alpha1.Grant{{Issuer: "sso"}}}},
 			Limits: v1alpha1.Limits{MaxDuration: &d},
@@ -91,7 +94,7 @@ func (w *world) settle() {
 	w.t.Helper()
 	for range 10 {
 		w.plan = Decide(Input{
-			Now: w.now, FirstStart: w.first, Objects: w.objects, Records: w.records, Revocations: w.revoke, AuditFailing: w.failing, AuditPending: w.pending, Seen: w.seen(), Cluster: w.cluster,
+			Now: w.now, FirstStart: w.first, Objects: w.objects, Records: w.records, Revocations: w.revoke, AuditFailing: w.failing, AuditPending: w.pending, Seen: w.seen(), Cluster: w.cluster, Reviews: w.reviews, RequestedBy: w.by,
 			Route: w.find,
 		})
 		w.status = w.plan.Complete(func(WindowKey, *Window) (bool, string) { return w.acked, "not acknowledged" })

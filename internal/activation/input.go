@@ -26,6 +26,8 @@ type Input struct {
 	Records map[types.NamespacedName]Record
 	// Revocations that were asked for by other ways than objects.
 	Revocations map[types.NamespacedName]Revocation
+	// Reviews that were made, on record or not.
+	Reviews []ReviewRequest
 	// AuditFailing says, for people, why the audit log cannot be kept now. "": it
 	// can. While it is set no opening is proposed, and what is open under a policy
 	// that refuses is no Window; but no record ends because of it, and the time of
@@ -89,5 +91,6 @@ type Plan struct {
 	blocked  map[types.NamespacedName]map[string]Blocked
 	routes   map[RouteKey]*Route
 	ordering []types.NamespacedName
-	over     []types.NamespacedName // those of which nothing more can come
+	over     []types.NamespacedName // those that open nothing any more
+	reviews  map[types.NamespacedName]v1alpha1.ActivationReviewStatus
 }

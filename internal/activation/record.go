@@ -63,6 +63,13 @@ type Record struct {
 	EndedBy string `json:"endedBy,omitempty"`
 	// Removed: the object went away after the end. Its name stays spent.
 	Removed bool `json:"removed,omitempty"`
+	// ReviewDue is until when it is to be reviewed. Zero: it need not be, for it was
+	// never open, or ended in a version that did not ask for reviews.
+	ReviewDue time.Time `json:"reviewDue,omitzero"`
+	// Overdue is when it was noted that this has passed without a review.
+	Overdue time.Time `json:"overdue,omitzero"`
+	// Review, once there is one. It stays.
+	Review *Review `json:"review,omitempty"`
 }
 
 // Target is what is durably known of one target of an activation.
@@ -127,6 +134,8 @@ const (
 	Expired   Event = "expired"
 	NeverLive Event = "neverLive"
 	Removed   Event = "removed"
+	Overdue   Event = "overdue"  // it should have been reviewed by now
+	Reviewed  Event = "reviewed" // somebody has given his verdict
 )
 
 // Fact is an event and the record that results from it.
@@ -137,13 +146,17 @@ type Fact struct {
 }
 
 // Opens reports whether f may take effect only once it is durable. Any other
-// fact is true whether or not it can be recorded.
+// fact is true whether or not it can be recorded. A review opens nothing, but may
+// let something open later, and its author was told that it is on record.
 func (f Fact) Opens() bool {
-	return f.Event == Requested || f.Event == Opened
+	return f.Event == Requested || f.Event == Opened || f.Event == Reviewed
 }
 
 // Who is who caused it, as far as is known.
 func (f Fact) Who() string {
+	if f.Event == Reviewed && f.Record.Review != nil {
+		return f.Record.Review.By
+	}
 	if f.Event == Revoked && f.Record.EndedBy != "" {
 		return f.Record.EndedBy
 	}
@@ -153,6 +166,10 @@ func (f Fact) Who() string {
 // Words say why or until when, for people.
 func (f Fact) Words() string {
 	switch r := f.Record; {
+	case f.Event == Reviewed && r.Review != nil:
+		return r.Review.words()
+	case f.Event == Overdue:
+		return "no review until " + at(r.ReviewDue)
 	case r.Message != "":
 		return r.Message
 	case f.Event == Requested:

@@ -38,6 +38,7 @@ const (
 	ReasonDistrusted      = "AuthorNotAssured"
 	ReasonNotOpening      = "NotOpening"
 	ReasonAuditPending    = "AuditPending"
+	ReasonReviewOverdue   = "ReviewOverdue"
 	ReasonOpening         = "Opening"
 	ReasonLive            = "Live"
 )
@@ -225,6 +226,9 @@ func (p *Plan) refusal(r Record, t v1alpha1.TargetReference) *Blocked {
 	route := p.route(r, t)
 	policy := route.Policies[0]
 	if b := p.entitlement(r, route); b != nil {
+		return b
+	}
+	if b := p.lacking(r, policy); b != nil {
 		return b
 	}
 	if policy.Spec.Limits.RequireNotAfter && r.Spec.NotAfter == nil {

@@ -80,6 +80,7 @@ func (p *Plan) status(r Record, live bool, targets []v1alpha1.TargetStatus) v1al
 	deadline := metav1.NewMicroTime(r.Deadline.Truncate(time.Microsecond))
 	s.Deadline = &deadline
 	s.OpenedAt, s.LiveAt, s.EndedAt = micro(r.openedAt()), micro(r.LiveAt), micro(r.EndedAt)
+	s.Review = p.reviewStatus(r)
 	reason, message := r.Reason, r.Message
 	if !r.Final() {
 		s.Phase = v1alpha1.PhasePending
@@ -105,12 +106,20 @@ func (p *Plan) status(r Record, live bool, targets []v1alpha1.TargetStatus) v1al
 	return s
 }
 
+// accepted is the condition of what may be as it is, and of what may not.
+func accepted(b *Blocked) []metav1.Condition {
+	if b != nil {
+		return []metav1.Condition{{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionFalse, Reason: b.Reason, Message: b.Message}}
+	}
+	return []metav1.Condition{{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: "Accepted"}}
+}
+
 // conditions says the same as the phase in the words of the Kubernetes API.
 func conditions(phase v1alpha1.Phase, reason, message string) []metav1.Condition {
 	if reason == "" {
 		reason = string(phase)
 	}
-	accepted := metav1.Condition{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: "Accepted"}
+	accepted := accepted(nil)[0]
 	live := metav1.Condition{Type: v1alpha1.ConditionLive, Status: metav1.ConditionFalse, Reason: reason, Message: message}
 	switch phase {
 	case v1alpha1.PhaseRefused:
