@@ -20,6 +20,7 @@ func (s *state) decide() {
 		Requests:     s.in.Requests,
 		Records:      s.in.Records,
 		Revocations:  s.in.Revocations,
+		Reviews:      s.in.Reviews,
 		AuditFailing: s.in.AuditFailing,
 		Cluster:      s.in.Cluster.decisions(),
 		AuditPending: s.in.AuditPending,

@@ -38,6 +38,7 @@ type Input struct {
 	Requests    map[types.NamespacedName]activation.Record
 	Records     map[types.NamespacedName]activation.Record
 	Revocations map[types.NamespacedName]activation.Revocation
+	Reviews     []activation.ReviewRequest
 	// AuditFailing says, for people, why the audit log cannot be kept now; "": it
 	// can. While it is set nothing is open under a policy whose audit.onFailure is
 	// Refuse, nothing opens under any, and no opening is proposed. Nothing
@@ -78,6 +79,8 @@ type Statuses struct {
 	BackendTLSPolicies map[types.NamespacedName]gwv1.PolicyStatus
 	Policies           map[string]v1alpha1.EmergencyPolicyStatus
 	Activations        map[types.NamespacedName]v1alpha1.ActivationStatus
+	// Reviews are the ActivationReviews of which there is something to say.
+	Reviews map[types.NamespacedName]v1alpha1.ActivationReviewStatus
 }
 
 // IssuerKeys tells what is known of an issuer's keys.
@@ -158,6 +161,7 @@ func (s *state) translate(in Input) *Result {
 		s.build(g)
 	}
 	s.out.Statuses.Activations = s.plan.Complete(s.served)
+	s.out.Statuses.Reviews = s.plan.Reviews()
 	s.out.Facts = s.plan.Facts
 	s.out.Records = s.plan.Records()
 	s.out.Issuers = s.issuers

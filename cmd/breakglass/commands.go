@@ -9,6 +9,7 @@ func commands() []*cobra.Command {
 		newStatusCommand(),
 		newActivateCommand(),
 		newRevokeCommand(),
+		newReviewCommand(),
 		newTimelineCommand(),
 		newAuditCommand(),
 		newTokenCommand(),

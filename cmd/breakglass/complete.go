@@ -67,6 +67,19 @@ func completeRoles(cmd *cobra.Command, args []string, _ string) ([]string, cobra
 	})
 }
 
+// completeReviews offers what waits for a review.
+func completeReviews(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return complete(cmd, func(st *control.Status) (out []string) {
+		for _, a := range unreviewed(st) {
+			out = append(out, a.Namespace+"/"+a.Name)
+		}
+		return out
+	})
+}
+
 func completeActivations(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	return complete(cmd, func(st *control.Status) (out []string) {
 		for _, a := range st.Activations {

@@ -182,6 +182,14 @@ func routeState(r control.RouteStatus) string {
 }
 
 func writeActivations(out io.Writer, st *control.Status, wide bool) error {
+	if err := writeActivationTable(out, st, wide); err != nil {
+		return err
+	}
+	_, err := io.WriteString(out, reviewsText(st))
+	return err
+}
+
+func writeActivationTable(out io.Writer, st *control.Status, wide bool) error {
 	var shown []v1alpha1.Activation
 	older := 0
 	for _, a := range st.Activations {
@@ -204,7 +212,7 @@ func writeActivations(out io.Writer, st *control.Status, wide bool) error {
 	}
 	headings := []string{"ACTIVATION", "ROUTE", "ROLE", "INCIDENT", "PHASE", "LEFT", "BY"}
 	if wide {
-		headings = append(headings, "OPENED", "DEADLINE", "REASON")
+		headings = append(headings, "OPENED", "DEADLINE", "REVIEW", "REASON")
 	}
 	t := newTable(out, append(headings, "MESSAGE")...)
 	for i := range shown {
@@ -235,7 +243,11 @@ func activationRow(a *v1alpha1.Activation, now time.Time, wide bool) []string {
 		if ok {
 			by = end.UTC().Format(time.RFC3339)
 		}
-		row = append(row, openedAt, by, a.Spec.Reason)
+		review := ""
+		if r := a.Status.Review; r != nil {
+			review = string(r.State)
+		}
+		row = append(row, openedAt, by, review, a.Spec.Reason)
 	}
 	message := ""
 	if a.Status.Phase != v1alpha1.PhaseLive {

@@ -30,6 +30,8 @@ type Client interface {
 	// Revoke returns what it asked to end, and what was named. An error may come
 	// with some that will end.
 	Revoke(context.Context, control.RevokeRequest) ([]v1alpha1.Activation, error)
+	// Review gives a verdict, and returns what became of it.
+	Review(context.Context, control.ReviewRequest) (*v1alpha1.ReviewStatus, error)
 	// Timeline calls fn with what happened since then, the oldest first.
 	Timeline(ctx context.Context, since time.Time, fn func(control.TimelineEntry) error) error
 	Close()
@@ -63,6 +65,14 @@ func Serve(path string) (Client, error) {
 }
 
 func (s *serve) Info() Info { return Info{Server: "breakglass serve", Where: s.path} }
+
+func (s *serve) Review(ctx context.Context, req control.ReviewRequest) (*v1alpha1.ReviewStatus, error) {
+	a, err := s.Client.Review(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return a.Status.Review, nil
+}
 
 func (s *serve) Status(ctx context.Context, _ string) (*control.Status, error) {
 	return s.Client.Status(ctx)

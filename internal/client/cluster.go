@@ -114,6 +114,7 @@ func newMapper() meta.RESTMapper {
 		{gateway, "BackendTLSPolicy", "backendtlspolicies", meta.RESTScopeNamespace},
 		{v1alpha1.GroupVersion, "EmergencyPolicy", "emergencypolicies", meta.RESTScopeRoot},
 		{v1alpha1.GroupVersion, "Activation", "activations", meta.RESTScopeNamespace},
+		{v1alpha1.GroupVersion, "ActivationReview", "activationreviews", meta.RESTScopeNamespace},
 		{corev1.SchemeGroupVersion, "Namespace", "namespaces", meta.RESTScopeRoot},
 		{corev1.SchemeGroupVersion, "Service", "services", meta.RESTScopeNamespace},
 		{corev1.SchemeGroupVersion, "Secret", "secrets", meta.RESTScopeNamespace},

@@ -67,5 +67,10 @@ func stepsOf(a *v1alpha1.Activation) (out []control.TimelineEntry) {
 		}
 		add(st.EndedAt.Time, event, who, message)
 	}
+	if r := st.Review; r != nil && r.State == v1alpha1.ReviewOverdue && r.Due != nil {
+		add(r.Due.Time, activation.Overdue, "", "no review until "+r.Due.UTC().Format(time.RFC3339))
+	} else if r != nil && r.State.Reviewed() && r.At != nil {
+		add(r.At.Time, activation.Reviewed, r.By, string(r.State))
+	}
 	return out
 }

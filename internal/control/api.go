@@ -3,8 +3,13 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
@@ -26,6 +31,9 @@ type Backend interface {
 	// revoked, if one of the names is not known. One that has ended already is
 	// not an error. It returns those that it ended and those that were named.
 	Revoke(context.Context, RevokeRequest, Peer) ([]v1alpha1.Activation, error)
+	// Review records a verdict and returns the activation with it. It is NotFound or
+	// Refused if it is not accepted; its words then say why and what to do.
+	Review(context.Context, ReviewRequest, Peer) (*v1alpha1.Activation, error)
 	// Status of everything. It works while nothing is loaded.
 	Status(context.Context) (*Status, error)
 	// Timeline calls fn with what happened since then, the oldest first. An error
@@ -49,6 +57,56 @@ type RevokeRequest struct {
 	// Reason for the record. May be empty.
 	Reason string `json:"reason,omitempty"`
 }
+
+// ReviewRequest is a verdict on an activation that has ended.
+type ReviewRequest struct {
+	Name types.NamespacedName `json:"name"`
+	// Verdict is Drill, Justified or Misuse.
+	Verdict v1alpha1.Verdict `json:"verdict"`
+	// Note says how it was reached.
+	Note string `json:"note"`
+	// FollowUps are what is to be done.
+	FollowUps []string `json:"followUps,omitempty"`
+}
+
+// Object is the request as an ActivationReview.
+func (r *ReviewRequest) Object(name string) *v1alpha1.ActivationReview {
+	return &v1alpha1.ActivationReview{
+		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "ActivationReview"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: r.Name.Namespace, Name: name},
+		Spec: v1alpha1.ActivationReviewSpec{
+			ActivationRef: v1alpha1.ActivationReference{Name: r.Name.Name}, Verdict: r.Verdict, Note: r.Note, FollowUps: r.FollowUps,
+		},
+	}
+}
+
+// Problems are what is wrong with the request by itself: as the schema of an
+// ActivationReview has it.
+func (r *ReviewRequest) Problems() []string {
+	var out []string
+	bad := func(is bool, format string, args ...any) {
+		if is {
+			out = append(out, fmt.Sprintf(format, args...))
+		}
+	}
+	verdicts := []v1alpha1.Verdict{v1alpha1.VerdictDrill, v1alpha1.VerdictJustified, v1alpha1.VerdictMisuse}
+	bad(!slices.Contains(verdicts, r.Verdict), "verdict: %q is none of %v", r.Verdict, verdicts)
+	bad(strings.TrimSpace(r.Note) == "", "note: say how you came to the verdict, in words an auditor can use")
+	bad(utf8.RuneCountInString(r.Note) > maxNote, "note: it is %d characters long: at most %d", utf8.RuneCountInString(r.Note), maxNote)
+	bad(len(r.FollowUps) > maxFollowUps, "followUps: %d of them: at most %d", len(r.FollowUps), maxFollowUps)
+	for i, f := range r.FollowUps {
+		bad(strings.TrimSpace(f) == "", "followUps[%d]: it says nothing: leave it out", i)
+		bad(utf8.RuneCountInString(f) > maxFollowUp, "followUps[%d]: it is %d characters long: at most %d", i, utf8.RuneCountInString(f), maxFollowUp)
+	}
+	return out
+}
+
+// Bounds of a review, as in the schema.
+const (
+	maxNote      = 4096
+	maxFollowUps = 16
+	maxFollowUp  = 512
+)
 
 // Status is what `breakglass status` tells.
 type Status struct {

@@ -127,6 +127,13 @@ func (c *Client) Revoke(ctx context.Context, req RevokeRequest) ([]v1alpha1.Acti
 	return out, err
 }
 
+// Review gives a verdict, and returns the activation with it.
+func (c *Client) Review(ctx context.Context, req ReviewRequest) (*v1alpha1.Activation, error) {
+	var out v1alpha1.Activation
+	_, err := c.call(ctx, http.MethodPost, "/v1/review", req, &out)
+	return &out, err
+}
+
 // Activation as it is now.
 func (c *Client) Activation(ctx context.Context, key types.NamespacedName) (*v1alpha1.Activation, error) {
 	a, _, err := c.poll(ctx, key, "")

@@ -19,6 +19,7 @@ import (
 type notebook struct {
 	activated []v1alpha1.Activation
 	revoked   []RevokeRequest
+	reviewed  []ReviewRequest
 	since     []time.Time
 }
 
@@ -42,6 +43,11 @@ func (n *notebook) Wait(ctx context.Context, key types.NamespacedName, _ func(*v
 func (n *notebook) Revoke(_ context.Context, r RevokeRequest, _ Peer) ([]v1alpha1.Activation, error) {
 	n.revoked = append(n.revoked, r)
 	return nil, nil
+}
+
+func (n *notebook) Review(_ context.Context, r ReviewRequest, _ Peer) (*v1alpha1.Activation, error) {
+	n.reviewed = append(n.reviewed, r)
+	return &v1alpha1.Activation{}, nil
 }
 
 func (n *notebook) Status(context.Context) (*Status, error) { return &Status{}, nil }
@@ -69,6 +75,12 @@ func FuzzRequest(f *testing.F) {
 		f.Add(uint8(0), "/v1/activations", []byte(body))
 		f.Add(uint8(0), "/v1/revoke", []byte(body))
 	}
+	for _, body := range []string{
+		`{"name":{"Namespace":"a","Name":"b"},"verdict":"Drill","note":"n","followUps":["x"]}`, `{"name":{"Namespace":"a","Name":"b"},"verdict":"drill","note":" "}`,
+		`{"name":{"Namespace":"a","Name":"b"},"verdict":"Misuse","note":"n","by":"root"}`,
+	} {
+		f.Add(uint8(0), "/v1/review", []byte(body))
+	}
 	f.Add(uint8(1), "/v1/timeline?since=2026-11-25T00:00:00.5Z", []byte(nil))
 	f.Add(uint8(1), "/v1/activations/a/b%2fc?seen=x&wait=-1ns", []byte(nil))
 	f.Add(uint8(1), "/v1/activations/a/../../status?wait=1h", []byte(nil))
@@ -85,13 +97,18 @@ func FuzzRequest(f *testing.F) {
 		if redirect := w.Code >= 300 && w.Code < 400; !redirect && !json.Valid(w.Body.Bytes()) {
 			t.Fatalf("%d: %q", w.Code, w.Body)
 		}
-		if asked := len(n.activated) + len(n.revoked) + len(n.since); asked > 1 || asked == 1 && w.Code >= 300 {
+		if asked := len(n.activated) + len(n.revoked) + len(n.reviewed) + len(n.since); asked > 1 || asked == 1 && w.Code >= 300 {
 			t.Fatalf("%d and %+v", w.Code, n)
 		}
 		for _, a := range n.activated {
 			if a.Name == "" || a.Namespace == "" || a.Spec.Revoked || a.Spec.RequestedBy != "" || a.Spec.RevokedBy != "" || len(a.Labels)+len(a.Annotations)+len(a.OwnerReferences) > 0 ||
 				!a.CreationTimestamp.IsZero() || !reflect.DeepEqual(a.Status, v1alpha1.ActivationStatus{}) {
 				t.Fatalf("%+v", a)
+			}
+		}
+		for _, r := range n.reviewed {
+			if r.Name.Name == "" || r.Name.Namespace == "" || len(r.Problems()) > 0 {
+				t.Fatalf("%+v", r)
 			}
 		}
 		for _, r := range n.revoked {

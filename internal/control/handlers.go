@@ -23,6 +23,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/activations/{namespace}/{name}", s.activation)
 	mux.HandleFunc("POST /v1/activations", s.activate)
 	mux.HandleFunc("POST /v1/revoke", s.revoke)
+	mux.HandleFunc("POST /v1/review", s.review)
 	mux.HandleFunc("GET /v1/timeline", s.timeline)
 	mux.HandleFunc("GET /v1/objects", s.objects)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -150,6 +151,23 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
 		ended = []v1alpha1.Activation{}
 	}
 	answer(w, http.StatusOK, ended, err)
+}
+
+func (s *Server) review(w http.ResponseWriter, r *http.Request) {
+	var req ReviewRequest
+	err := decode(r.Body, &req)
+	if err == nil && (req.Name.Name == "" || req.Name.Namespace == "") {
+		err = InvalidError("the review is not valid", "name: the namespace and the name of the activation are required")
+	}
+	if problems := req.Problems(); err == nil && len(problems) > 0 {
+		err = InvalidError("the review is not valid", problems...)
+	}
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	a, err := s.backend.Review(r.Context(), req, s.peer(r))
+	answer(w, http.StatusOK, a, err)
 }
 
 // timelineLine is one line of the answer; exactly one field is set.

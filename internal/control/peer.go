@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
+	"os"
 	"os/user"
 	"strconv"
 	"strings"
@@ -20,14 +22,34 @@ type Peer struct {
 	PID      int32
 	// User is the name of UID. Empty if it has none.
 	User string
+	// Login is the uid that the session was logged in as, which sudo and su do not
+	// change: two who share root are told apart by it. Empty where sessions have none.
+	Login string
 }
 
-// String is how a caller is recorded: unix:user=alice,uid=1000.
+// String is how a caller is recorded: unix:user=root,uid=0,login=1000.
 func (p Peer) String() string {
-	if p.User == "" {
-		return fmt.Sprintf("unix:uid=%d", p.UID)
+	s := fmt.Sprintf("unix:uid=%d", p.UID)
+	if p.User != "" {
+		s = fmt.Sprintf("unix:user=%s,uid=%d", p.User, p.UID)
 	}
-	return fmt.Sprintf("unix:user=%s,uid=%d", p.User, p.UID)
+	if p.Login != "" && p.Login != strconv.FormatUint(uint64(p.UID), 10) {
+		s += ",login=" + p.Login
+	}
+	return s
+}
+
+// loginOf is the audit login uid of a process, "" if it has none.
+func loginOf(pid int32) string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/loginuid", pid))
+	if err != nil {
+		return ""
+	}
+	login, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32)
+	if err != nil || login == math.MaxUint32 { // nobody has logged in
+		return ""
+	}
+	return strconv.FormatUint(login, 10)
 }
 
 // peerOf asks the kernel who is at the other end: for a server who connected,
@@ -51,7 +73,7 @@ func peerOf(c net.Conn) (Peer, error) {
 	if credErr != nil {
 		return Peer{}, fmt.Errorf("SO_PEERCRED: %w", credErr)
 	}
-	return Peer{UID: cred.Uid, GID: cred.Gid, PID: cred.Pid}, nil
+	return Peer{UID: cred.Uid, GID: cred.Gid, PID: cred.Pid, Login: loginOf(cred.Pid)}, nil
 }
 
 // names finds user names, and remembers them.

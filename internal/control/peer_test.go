@@ -33,6 +33,17 @@ func TestNameThatCannotBeHadInTimeIsLeftOut(t *testing.T) {
 	}
 }
 
+func TestTheLoginIsToldWhereItIsAnotherThanTheUser(t *testing.T) {
+	for want, p := range map[string]Peer{
+		"unix:user=root,uid=0,login=1000": {User: "root", Login: "1000"}, "unix:uid=0,login=1000": {Login: "1000"},
+		"unix:user=alice,uid=1000": {User: "alice", UID: 1000, Login: "1000"}, "unix:user=root,uid=0": {User: "root"},
+	} {
+		if got := p.String(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
 func TestNameThatReadsAsMoreIsLeftOut(t *testing.T) {
 	for name, want := range map[string]string{
 		"alice": "alice", `CORP\alice`: `CORP\alice`, "svc-1$": "svc-1$", "root,uid=0": "", "a b": "", "a=b": "", "a\nb": "", "zoë": "",

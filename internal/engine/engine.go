@@ -23,6 +23,7 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/recorder"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/sink"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/clock"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/jwks"
@@ -90,6 +91,7 @@ func Open(o Options) (_ *Engine, err error) {
 	l.written = make(chan *write, 1)
 	l.viewed = make(chan struct{})
 	l.candidates = map[types.NamespacedName]*candidate{}
+	l.reviewing = map[types.NamespacedName]activation.ReviewRequest{}
 	return l, nil
 }
 

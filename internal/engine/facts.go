@@ -225,6 +225,9 @@ func (l *Engine) settle(f activation.Fact) {
 	if f.Record.Final() {
 		delete(l.revocations, key)
 	}
+	if f.Record.Review != nil {
+		delete(l.reviewing, key)
+	}
 	l.log.Info("activation", "activation", key.String(), "event", string(f.Event), "role", f.Record.Spec.Role,
 		"incident", f.Record.Spec.Incident, "requestedBy", f.Record.RequestedBy, "deadline", f.Record.Deadline,
 		"reason", f.Record.Reason, "message", f.Record.Message)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -52,6 +54,7 @@ type Engine struct {
 	set         *source.Set
 	records     map[types.NamespacedName]activation.Record
 	revocations map[types.NamespacedName]activation.Revocation
+	reviewing   map[types.NamespacedName]activation.ReviewRequest // by activation, not on record yet
 	candidates  map[types.NamespacedName]*candidate
 	policies    map[string]policyRecord // as last recorded
 	unwritten   []audit.Entry           // what is true but not recorded yet
@@ -235,6 +238,7 @@ func (l *Engine) input(d doubt) translator.Input {
 		Requests:    l.requests(),
 		Records:     l.records,
 		Revocations: l.revocations,
+		Reviews:     slices.Collect(maps.Values(l.reviewing)),
 		RemoteKeys:  l.fetcher.Snapshot(),
 	}
 	if d.pending {

@@ -69,6 +69,8 @@ var (
 	descUnread      = desc("audit_spool_unread_bytes", "Bytes in Envoy's spools that are not in the audit log yet.")
 	descComplete    = desc("audit_complete", "1 if the audit log has as many requests as Envoy has counted.")
 	descAuditing    = desc("audit_keeping", "1 if entries can be kept. 0: nothing opens, and by policy nothing is served.")
+	descPending     = desc("reviews_pending", "Activations that have ended and wait for their review, those that are overdue included.")
+	descOverdue     = desc("reviews_overdue", "Activations whose review is overdue, by their role.", "role")
 	descIssuerKeys  = desc("issuer_keys", "Usable keys of an issuer. 0: its tokens are refused.", "policy", "issuer")
 )
 
@@ -106,10 +108,36 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	for phase, n := range phases {
 		gauge(descActivations, float64(n), string(phase))
 	}
+	collectReviews(v, gauge)
 	for name, issuers := range v.result.Issuers {
 		for _, i := range issuers {
 			gauge(descIssuerKeys, float64(i.Keys), name, i.Name)
 		}
+	}
+}
+
+// collectReviews counts what waits for a review. A role of a policy of which nothing is
+// overdue has a zero, so that there is something to compare with.
+func collectReviews(v *view, gauge func(*prometheus.Desc, float64, ...string)) {
+	waiting, overdue := 0, map[string]int{}
+	for _, p := range v.set.Policies {
+		for _, r := range p.Spec.Roles {
+			overdue[r.Name] = 0
+		}
+	}
+	for _, a := range v.activations {
+		s := a.Status.Review
+		if s == nil || s.State.Reviewed() {
+			continue
+		}
+		waiting++
+		if s.State == v1alpha1.ReviewOverdue {
+			overdue[a.Spec.Role]++
+		}
+	}
+	gauge(descPending, float64(waiting))
+	for role, n := range overdue {
+		gauge(descOverdue, float64(n), role)
 	}
 }
 

@@ -217,3 +217,17 @@ func TestValidateObjectChecksAndDefaultsInPlace(t *testing.T) {
 		t.Error(ps)
 	}
 }
+
+// Anybody who may write a file could give any verdict in anybody's name.
+func TestAReviewIsNotTakenFromAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "r.yaml")
+	write(t, file, `apiVersion: breakglass.dev/v1alpha1
+kind: ActivationReview
+metadata: {name: r, namespace: payments}
+spec: {activationRef: {name: inc}, verdict: Justified, note: fine, reviewedBy: jane}
+`)
+	set := Load(file)
+	if len(set.Problems) != 1 || !strings.Contains(set.Problems[0].Message, "nobody can tell who gave the verdict") || !strings.Contains(set.Problems[0].Remedy, "breakglass review") {
+		t.Errorf("problems %+v", set.Problems)
+	}
+}

@@ -148,6 +148,9 @@ func kindOf(apiVersion, name string) (k *kind, version, message, remedy string) 
 		group, version = "", apiVersion
 	}
 	k = kindByName[name]
+	if group == v1alpha1.GroupName && name == "ActivationReview" {
+		return nil, "", "an ActivationReview is not taken from a file: nobody can tell who gave the verdict", "give it with `breakglass review`, and remove the file"
+	}
 	if k == nil || k.group != group {
 		message = "kind " + name + " of apiVersion " + apiVersion + " is not read here"
 		if k == nil {

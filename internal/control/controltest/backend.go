@@ -35,6 +35,7 @@ type Backend struct {
 	changed     chan struct{} // closed and renewed with each change
 	activations []*v1alpha1.Activation
 	peers       []control.Peer
+	reviews     []control.ReviewRequest
 	waits       int
 }
 
@@ -187,6 +188,37 @@ func (b *Backend) Revoke(_ context.Context, req control.RevokeRequest, p control
 	}
 	b.announce()
 	return out, nil
+}
+
+// Review implements control.Backend.
+func (b *Backend) Review(_ context.Context, req control.ReviewRequest, p control.Peer) (*v1alpha1.Activation, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := b.find(req.Name)
+	switch {
+	case a == nil:
+		return nil, control.Errorf(control.NotFound, "there is no Activation %s", req.Name)
+	case !a.Status.Phase.Final():
+		return nil, control.Errorf(control.Refused, "the Activation %s has not ended", req.Name)
+	case a.Status.RequestedBy == p.String():
+		return nil, control.Errorf(control.Refused, "you made the Activation %s yourself", req.Name)
+	}
+	now := metav1.NewMicroTime(b.now())
+	was := a.Status.Review
+	a.Status.Review = &v1alpha1.ReviewStatus{State: v1alpha1.ReviewState(req.Verdict), By: p.String(), At: &now}
+	if was != nil {
+		a.Status.Review.Due = was.Due
+	}
+	b.peers, b.reviews = append(b.peers, p), append(b.reviews, req)
+	b.announce()
+	return a.DeepCopy(), nil
+}
+
+// Reviews are those that were accepted, in order.
+func (b *Backend) Reviews() []control.ReviewRequest {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.reviews)
 }
 
 // Status implements control.Backend.
