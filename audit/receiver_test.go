@@ -106,7 +106,7 @@ func TestDeniedNamesTheLock(t *testing.T) {
 		{401, "jwt_authn_access_denied{Jwt_is_missing}", "", "token: Jwt is missing"},
 		{403, "rbac_access_denied_matched_policy[none]", "", "rbac: none"},
 		{404, "route_not_found", "", "not open"}, {404, "direct_response", "", "not open"}, {302, "direct_response", "", ""},
-		{421, "direct_response", "", "misdirected"}, {503, "ext_authz_error", "", "ext_authz"}, {404, "via_upstream", "10.0.0.1:80", ""},
+		{421, "direct_response", "", "misdirected"}, {503, "ext_authz_error", "", "audit: its intent is not durable"}, {404, "via_upstream", "10.0.0.1:80", ""},
 	} {
 		if got := denied(c.status, c.details, "", c.upstream); got != c.want {
 			t.Errorf("%d %s: %q, want %q", c.status, c.details, got, c.want)

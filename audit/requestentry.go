@@ -34,7 +34,7 @@ type RequestEntry struct {
 	// so two streams of one HTTP/2 connection may have one. All entries of a request
 	// have the same.
 	Key     string `json:"key"`
-	Type    string `json:"type"` // open, end
+	Type    string `json:"type"` // intent, open, end
 	Gateway string `json:"gateway,omitempty"`
 	Node    string `json:"node,omitempty"`
 	// Epoch names one life of the Envoy process, and N numbers the requests of it
@@ -242,7 +242,7 @@ func denied(status uint32, details, jwtFailure, upstream string) string {
 	case strings.HasPrefix(details, "rbac_access_denied"):
 		return clean("rbac: " + first(inBraces("[", "]"), "refused"))
 	case strings.HasPrefix(details, "ext_authz"):
-		return "ext_authz"
+		return "audit: its intent is not durable"
 	case details == "route_not_found", status == 404 && details == "direct_response":
 		return "not open"
 	case status == 421 && details == "direct_response":

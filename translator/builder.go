@@ -241,6 +241,7 @@ func (b *builder) route(e entry, at origin, needs map[snapshot.Key]bool) lock.Ro
 		Deadline: b.forEnvoy(w.Deadline), Role: w.Role.Name, Grants: policy.grants(w.Role),
 		Route: r.key.Ref(), Rule: e.rule.key, Opening: w.Opening,
 		Activations: w.Activations, Incidents: w.Incidents,
+		Strict: policy.obj.Spec.Audit.Strict(), Gateway: b.gateway.key.String(),
 	}
 	open := l.Open(e.name(), e.match.envoy(), e.rule.action(w.Opening, e.match, at))
 	if open.Open() {

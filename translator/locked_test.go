@@ -12,6 +12,7 @@ import (
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
+	authzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	jwtv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
 	localv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
@@ -81,7 +82,7 @@ func checkLocked(t fataler, snap *snapshot.Snapshot, now time.Time) {
 }
 
 // wantFilters is the filter chain, in order.
-var wantFilters = []string{"breakglass.limit", "breakglass.request", "breakglass.fallback", "breakglass.browser", "breakglass.cors", "breakglass.jwt", "breakglass.window", "breakglass.role", "breakglass.end", "envoy.filters.http.router"}
+var wantFilters = []string{"breakglass.limit", "breakglass.request", "breakglass.fallback", "breakglass.browser", "breakglass.cors", "breakglass.jwt", "breakglass.window", "breakglass.role", "breakglass.intent", "breakglass.end", "envoy.filters.http.router"}
 
 func checkHCM(t fataler, fc *listenerv3.FilterChain) {
 	t.Helper()
@@ -105,6 +106,7 @@ func checkHCM(t fataler, fc *listenerv3.FilterChain) {
 	if d == nil || d.GetDefaultConfig() != nil || d.GetApplyDefaultConfigWithoutWarming() || d.GetConfigSource().GetInitialFetchTimeout().AsDuration() != 0 {
 		t.Fatalf("the token filter could be missing: %v", d)
 	}
+	checkIntent(t, hcm.GetHttpFilters()[8])
 	for i := 6; i <= 7; i++ {
 		r := mustUnpack(t, hcm.GetHttpFilters()[i].GetTypedConfig(), &rbacv3.RBAC{})
 		if r.GetRules().GetAction() != rbacconfigv3.RBAC_ALLOW || r.GetMatcher() != nil {
@@ -115,6 +117,41 @@ func checkHCM(t fataler, fc *listenerv3.FilterChain) {
 				t.Fatalf("%s: policy %s depends on nothing: %v", wantFilters[i], name, p)
 			}
 		}
+	}
+}
+
+// checkIntent: it is asked of everybody and for everything, and whatever fails refuses.
+func checkIntent(t fataler, f *hcmv3.HttpFilter) {
+	t.Helper()
+	a := mustUnpack(t, f.GetTypedConfig(), &authzv3.ExtAuthz{})
+	if a.GetFailureModeAllow() || a.GetShadowMode() || a.GetFilterEnabled() != nil || a.GetFilterEnabledMetadata() != nil || a.GetDenyAtDisable() != nil || a.GetStatusOnError().GetCode() != 503 {
+		t.Fatalf("a request could go on without an intent: %v", a)
+	}
+	if a.GetClearRouteCache() || len(a.GetClearRouteCacheHeaders()) > 0 || a.GetWithRequestBody() != nil || a.GetEnableDynamicMetadataIngestion().GetValue() {
+		t.Fatalf("who keeps intents has a say in more than whether: %v", a)
+	}
+	g := a.GetGrpcService()
+	if g.GetEnvoyGrpc().GetClusterName() != "intent" || g.GetTimeout().AsDuration() <= 0 || g.GetTimeout().AsDuration() > time.Second {
+		t.Fatalf("intents go to %v", g)
+	}
+	if h := a.GetAllowedHeaders().GetPatterns(); len(h) != 1 || h[0].GetExact() != "x-request-id" {
+		t.Fatalf("these headers leave Envoy: %v", h)
+	}
+}
+
+// checkMode: only a route that says so needs no intent, and one that needs it says a
+// word that filters without intents refuse.
+func checkMode(t fataler, r *routev3.Route, answer string) {
+	t.Helper()
+	any := r.GetTypedPerFilterConfig()["breakglass.intent"]
+	if any == nil {
+		if answer != "strict" {
+			t.Fatalf("route %s needs an intent, and says %q", r.GetName(), answer)
+		}
+		return
+	}
+	if answer == "strict" || !mustUnpack(t, any, &authzv3.ExtAuthzPerRoute{}).GetDisabled() {
+		t.Fatalf("route %s says %q, and of intents %v", r.GetName(), answer, any)
 	}
 }
 
@@ -203,18 +240,20 @@ func checkRoute(t fataler, r *routev3.Route, snap *snapshot.Snapshot, now time.T
 	t.Helper()
 	meta := r.GetMetadata().GetFilterMetadata()["breakglass.dev"].GetFields()
 	for name := range r.GetTypedPerFilterConfig() {
-		if !slices.Contains([]string{"breakglass.jwt", "breakglass.role", "breakglass.browser", "breakglass.cors"}, name) {
+		if !slices.Contains([]string{"breakglass.jwt", "breakglass.role", "breakglass.intent", "breakglass.browser", "breakglass.cors"}, name) {
 			t.Fatalf("route %s overrides %s", r.GetName(), name)
 		}
 	}
-	if meta["answer"].GetStringValue() == "closed" {
-		if r.GetDirectResponse() == nil || len(r.GetTypedPerFilterConfig()) != 1 {
+	answer := meta["answer"].GetStringValue()
+	checkMode(t, r, answer)
+	if answer == "closed" {
+		if r.GetDirectResponse() == nil || len(r.GetTypedPerFilterConfig()) != 2 {
 			t.Fatalf("a closed route reaches something: %v", r)
 		}
 		return
 	}
 	deadline := time.UnixMicro(int64(meta["deadline"].GetNumberValue()))
-	if meta["answer"].GetStringValue() != "locked" || !now.Before(deadline) || meta["role"].GetStringValue() == "" || len(meta["lifetimes"].GetStructValue().GetFields()) == 0 {
+	if answer != "locked" && answer != "strict" || !now.Before(deadline) || meta["role"].GetStringValue() == "" || len(meta["lifetimes"].GetStructValue().GetFields()) == 0 {
 		t.Fatalf("route %s: %v", r.GetName(), meta)
 	}
 	if r.GetTypedPerFilterConfig()["breakglass.jwt"] != nil {
@@ -330,7 +369,7 @@ func checkRole(t fataler, route string, rules *rbacconfigv3.RBAC) {
 }
 
 func TestGoldenCasesAreLocked(t *testing.T) {
-	for _, name := range []string{"httproute-live", "dormant-keeps-its-place", "refused-routes", "https", "filters", "backend-tls"} {
+	for _, name := range []string{"httproute-live", "dormant-keeps-its-place", "refused-routes", "https", "filters", "backend-tls", "strict"} {
 		now := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
 		out := settle(t, load(t, "testdata/"+name+"/in.yaml", now), nil)
 		for _, g := range out.Gateways {
@@ -348,6 +387,13 @@ func needsAnswer(p *rbacconfigv3.Principal, policy string) bool {
 		}
 	}
 	m := p.GetSourcedMetadata()
-	return m.GetMetadataSource() == rbacconfigv3.MetadataSource_ROUTE && m.GetMetadataMatcher().GetPath()[0].GetKey() == "answer" &&
-		m.GetMetadataMatcher().GetValue().GetStringMatch().GetExact() == map[string]string{"closed": "closed", "window": "locked"}[policy]
+	if m.GetMetadataSource() != rbacconfigv3.MetadataSource_ROUTE || m.GetMetadataMatcher().GetPath()[0].GetKey() != "answer" {
+		return false
+	}
+	value := m.GetMetadataMatcher().GetValue()
+	if policy == "closed" {
+		return value.GetStringMatch().GetExact() == "closed"
+	}
+	of := value.GetOrMatch().GetValueMatchers()
+	return policy == "window" && len(of) == 2 && of[0].GetStringMatch().GetExact() == "locked" && of[1].GetStringMatch().GetExact() == "strict"
 }

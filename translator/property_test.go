@@ -61,6 +61,7 @@ func genPolicy(t *rapid.T) *v1alpha1.EmergencyPolicy {
 	p.Spec.Suspended = rapid.IntRange(0, 9).Draw(t, "suspended") == 0
 	all := rapid.Bool().Draw(t, "relaxed")
 	p.Spec.Audit.OnFailure = mostly(t, "on failure", v1alpha1.AuditRefuse, v1alpha1.AuditDegrade, "", "degrade")
+	p.Spec.Audit.Mode = mostly(t, "mode", "", v1alpha1.AuditStandard, v1alpha1.AuditStrict, "strict")
 	p.Spec.Scope = v1alpha1.Scope{AllowWildcardHostnames: all, AllowCatchAllPath: all, AllowAnyMethod: all, AllowUnlabelled: all, AllowPlainHTTP: all}
 	return p
 }
@@ -339,10 +340,14 @@ func checkWindows(t *rapid.T, in *Input, out *Result) int {
 			for _, vh := range rc.GetVirtualHosts() {
 				for _, er := range vh.GetRoutes() {
 					meta := er.GetMetadata().GetFilterMetadata()["breakglass.dev"].GetFields()
-					if meta["answer"].GetStringValue() != "locked" {
+					answer := meta["answer"].GetStringValue()
+					if answer != "locked" && answer != "strict" {
 						continue
 					}
 					open++
+					if mode := in.Policies["emergency"].Spec.Audit.Mode; (answer == "locked") != (mode == "" || mode == v1alpha1.AuditStandard) {
+						t.Fatalf("%s under a policy whose mode is %q", answer, mode)
+					}
 					if in.AuditFailing != "" && in.Policies["emergency"].Spec.Audit.OnFailure != v1alpha1.AuditDegrade {
 						t.Fatalf("served while the audit log cannot be kept: %v", meta)
 					}

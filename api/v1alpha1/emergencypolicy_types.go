@@ -456,6 +456,23 @@ type Rate struct {
 // passed by then. And nothing waits with closing: deadlines, revocations and
 // suspended take effect as ever, and are recorded later.
 type Audit struct {
+	// Mode says what must be durable when a request is forwarded. Default Standard.
+	//
+	// Standard: a request has its entry when it has ended. Should Envoy and who keeps
+	// the log be killed in that moment, the log says that something may be missing,
+	// not what.
+	//
+	// Strict: audit before act. A request that has passed every lock is forwarded once
+	// an entry of who asks for what is on the disk. Where that cannot be had within 0.25 s it
+	// is answered with 503 and reaches nothing, whatever onFailure says. Each request
+	// waits for the disk.
+	//
+	// A change holds from the next request on, and cuts no stream.
+	//
+	// +optional
+	// +kubebuilder:default=Standard
+	Mode AuditMode `json:"mode,omitempty"`
+
 	// OnFailure is what happens to what is open while the audit log cannot be
 	// kept. Default Refuse.
 	//
@@ -473,6 +490,22 @@ type Audit struct {
 	// +kubebuilder:default=Refuse
 	OnFailure AuditFailurePolicy `json:"onFailure,omitempty"`
 }
+
+// AuditMode is what must be durable when a request is forwarded. Whatever is not
+// Standard, or nothing, is Strict.
+//
+// +kubebuilder:validation:Enum=Standard;Strict
+type AuditMode string
+
+const (
+	// AuditStandard records a request when it has ended.
+	AuditStandard AuditMode = "Standard"
+	// AuditStrict forwards no request of which there is no durable entry.
+	AuditStrict AuditMode = "Strict"
+)
+
+// Strict reports whether a request needs a durable entry before it is forwarded.
+func (a *Audit) Strict() bool { return a.Mode != "" && a.Mode != AuditStandard }
 
 // AuditFailurePolicy is what becomes of open routes while the audit log cannot
 // be kept. Whatever is not Degrade is Refuse.

@@ -69,6 +69,7 @@ func (r *Recorder) begin() error {
 		return err
 	}
 	r.ledger, r.failed = ledger, nil
+	r.intents.ledger.Store(&ledger)
 	r.remember(recent)
 	r.mu.Lock()
 	r.ready = true

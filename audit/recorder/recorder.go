@@ -9,6 +9,7 @@ import (
 	"maps"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
@@ -81,6 +82,12 @@ type Recorder struct {
 	opening  time.Time // since when the log is being opened for the first time, zero: it was tried
 	full     string    // why that is not to be waited for: its disk is almost full
 
+	intents struct {
+		ledger  atomic.Pointer[Ledger] // nil until the log is open
+		waiting atomic.Int64
+		kept    atomic.Uint64
+	}
+
 	// Below: of the goroutine of run only.
 	ledger   Ledger // nil until the log could be opened
 	control  *audit.Control
@@ -102,6 +109,7 @@ type Recorder struct {
 type Stats struct {
 	Entries    uint64 // written since the start
 	Requests   uint64 // of these, requests that ended
+	Intents    uint64 // of these, intents of requests that were not forwarded yet
 	Rescued    uint64 // of these, known from the gRPC access log only
 	Missing    uint64 // requests that Envoy counted and the log lacks
 	Gaps       uint64 // gap entries written since the start
@@ -142,6 +150,8 @@ func (r *Recorder) Stats() Stats {
 	defer r.mu.Unlock()
 	out := r.stats
 	out.Refused = maps.Clone(r.stats.Refused)
+	out.Intents = r.intents.kept.Load()
+	out.Entries += out.Intents
 	return out
 }
 

@@ -77,6 +77,8 @@ func tellActivation(f activation.Fact) telling {
 func tellRequest(r audit.RequestEntry) telling {
 	t := telling{at: r.At(), who: cmp.Or(r.Subject, "no valid token"), role: r.Role, incident: r.Incident}
 	switch {
+	case r.Type == audit.TypeIntent:
+		t.event = r.Type
 	case r.Type == audit.TypeOpen:
 		// Envoy may write it before it has looked at the token.
 		t.event, t.who = r.Type, cmp.Or(r.Subject, "somebody")

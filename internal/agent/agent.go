@@ -51,6 +51,7 @@ type agent struct {
 	clock    *clock.Clock
 	recorder *recorder.Recorder
 	receiver *audit.Receiver
+	intents  *audit.Intents
 	upstream *grpc.ClientConn
 	servers  []*grpc.Server
 	metrics  *http.Server

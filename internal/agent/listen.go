@@ -15,6 +15,7 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/dataplane"
+	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
 )
 
 // listen opens the sockets.
@@ -26,6 +27,12 @@ func (a *agent) listen() error {
 	logs := grpc.NewServer(dataplane.TakePings())
 	a.receiver.Register(logs)
 	if err := a.serveGRPC(logs, a.opts.RunDir.ALSSocket()); err != nil {
+		return err
+	}
+	a.intents = audit.NewIntents(a.recorder, lock.IntentEpoch, a.log)
+	intents := grpc.NewServer(dataplane.TakePings())
+	a.intents.Register(intents)
+	if err := a.serveGRPC(intents, a.opts.RunDir.IntentSocket()); err != nil {
 		return err
 	}
 	if err := a.serveGRPC(a.newForwarder(), a.opts.RunDir.XDSSocket()); err != nil {

@@ -25,10 +25,12 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// Names of the static clusters; resources that come by xDS use ClusterALS.
+// Names of the static clusters; resources that come by xDS use ClusterALS and
+// ClusterIntent.
 const (
-	ClusterXDS = "xds"
-	ClusterALS = "als"
+	ClusterXDS    = "xds"
+	ClusterALS    = "als"
+	ClusterIntent = "intent"
 )
 
 // Bounds on what clients can take from one Envoy, if Config has none.
@@ -49,18 +51,18 @@ const requestsPerCycle = 16
 
 func (c Config) bootstrap() ([]byte, error) {
 	return static{
-		name: c.Name, nodeID: c.NodeID, xdsSocket: c.XDSSocket, alsSocket: c.ALSSocket, adminSocket: c.file(fileAdmin),
+		name: c.Name, nodeID: c.NodeID, xdsSocket: c.XDSSocket, alsSocket: c.ALSSocket, intentSocket: c.IntentSocket, adminSocket: c.file(fileAdmin),
 		maxConnections: c.MaxConnections, maxHeapBytes: c.MaxHeapBytes,
 	}.bootstrap()
 }
 
 // static is what differs between the static configurations of two Envoys.
 type static struct {
-	name, nodeID                      string
-	xdsSocket, alsSocket, adminSocket string
-	maxConnections                    int
-	maxHeapBytes                      uint64
-	epoch                             string // told with each counter; "": not told
+	name, nodeID                                    string
+	xdsSocket, alsSocket, intentSocket, adminSocket string
+	maxConnections                                  int
+	maxHeapBytes                                    uint64
+	epoch                                           string // told with each counter; "": not told
 }
 
 // bootstrap is Envoy's static configuration: where the control plane is, and
@@ -80,6 +82,10 @@ func (c static) bootstrap() ([]byte, error) {
 		return nil, err
 	}
 	als, err := grpcCluster(ClusterALS, c.alsSocket)
+	if err != nil {
+		return nil, err
+	}
+	intent, err := grpcCluster(ClusterIntent, c.intentSocket)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +109,7 @@ func (c static) bootstrap() ([]byte, error) {
 			LdsConfig: fromADS(),
 			CdsConfig: fromADS(),
 		},
-		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{xds, als}},
+		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{xds, als, intent}},
 		// Each opening is an internal listener, so that removing it cuts its streams.
 		BootstrapExtensions: []*corev3.TypedExtensionConfig{{Name: "envoy.bootstrap.internal_listener", TypedConfig: internalListener}},
 		LayeredRuntime: &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{

@@ -21,9 +21,10 @@ type Config struct {
 	// NodeID is the xDS node id that Envoy presents to the control plane.
 	NodeID string
 
-	// XDSSocket and ALSSocket are the unix sockets on which the control plane
-	// serves ADS (delta) and gRPC access logs: absolute, at most 107 bytes.
-	XDSSocket, ALSSocket string
+	// XDSSocket, ALSSocket and IntentSocket are the unix sockets on which the control
+	// plane serves ADS (delta), gRPC access logs and the keeping of intents: absolute,
+	// at most 107 bytes.
+	XDSSocket, ALSSocket, IntentSocket string
 
 	// EnvoyPath is the binary; see Find.
 	EnvoyPath string
@@ -108,7 +109,7 @@ func DirName(name string) string {
 func (c Config) withDefaults() (Config, error) {
 	for _, f := range []struct{ name, value string }{
 		{"Name", c.Name}, {"NodeID", c.NodeID}, {"XDSSocket", c.XDSSocket}, {"ALSSocket", c.ALSSocket},
-		{"EnvoyPath", c.EnvoyPath}, {"Dir", c.Dir},
+		{"IntentSocket", c.IntentSocket}, {"EnvoyPath", c.EnvoyPath}, {"Dir", c.Dir},
 	} {
 		if f.value == "" {
 			return c, fmt.Errorf("dataplane: Config.%s of Envoy %q is empty", f.name, c.Name)
@@ -118,7 +119,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
 		return c, fmt.Errorf("dataplane: run directory: %w", err)
 	}
-	for _, socket := range []string{c.XDSSocket, c.ALSSocket, filepath.Join(c.dir(), fileAdmin)} {
+	for _, socket := range []string{c.XDSSocket, c.ALSSocket, c.IntentSocket, filepath.Join(c.dir(), fileAdmin)} {
 		if err := checkSocketPath(socket); err != nil {
 			return c, err
 		}

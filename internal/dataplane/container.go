@@ -99,7 +99,7 @@ func (c *Container) prepare(ctx context.Context, epoch string) (*os.File, error)
 	}
 	b, err := static{
 		name: c.Gateway, nodeID: c.Gateway, epoch: epoch,
-		xdsSocket: c.RunDir.XDSSocket(), alsSocket: c.RunDir.ALSSocket(), adminSocket: c.RunDir.file(fileAdmin),
+		xdsSocket: c.RunDir.XDSSocket(), alsSocket: c.RunDir.ALSSocket(), intentSocket: c.RunDir.IntentSocket(), adminSocket: c.RunDir.file(fileAdmin),
 		maxConnections: c.MaxConnections, maxHeapBytes: c.MaxHeapBytes,
 	}.bootstrap()
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 // next container: sockets, and what is known of Envoy's lives. Nothing in it needs
 // to outlive the pod.
 //
-//	xds.sock, als.sock  where the agent listens, mode 0600
+//	xds.sock, als.sock,
+//	intent.sock         where the agent listens, mode 0600
 //	admin.sock          Envoy's admin interface, mode 0600
 //	bootstrap.json      what Envoy was started with
 //	envoy.lock          locked exactly as long as Envoy lives
@@ -36,6 +37,10 @@ func (d RunDir) XDSSocket() string { return d.file("xds.sock") }
 // ALSSocket is where Envoy sends its gRPC access log.
 func (d RunDir) ALSSocket() string { return d.file("als.sock") }
 
+// IntentSocket is where Envoy asks, before it forwards a request under a Strict
+// policy, that its intent be kept.
+func (d RunDir) IntentSocket() string { return d.file("intent.sock") }
+
 // Admin is Envoy's admin interface.
 func (d RunDir) Admin() Admin { return NewAdmin(d.file(fileAdmin)) }
 
@@ -44,7 +49,7 @@ func (d RunDir) Alive() (bool, error) { return isLocked(d.file(fileEnvoyLock)) }
 
 // Prepare makes the directory, closed to others, unless it is there.
 func (d RunDir) Prepare() error {
-	for _, socket := range []string{d.XDSSocket(), d.ALSSocket(), d.file(fileAdmin)} {
+	for _, socket := range []string{d.XDSSocket(), d.ALSSocket(), d.IntentSocket(), d.file(fileAdmin)} {
 		if err := checkSocketPath(socket); err != nil {
 			return err
 		}

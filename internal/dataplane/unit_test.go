@@ -19,7 +19,7 @@ func testConfig(t *testing.T) Config {
 	dir := shortDir(t)
 	return Config{
 		Name: "payments/emergency", NodeID: "payments/emergency",
-		XDSSocket: filepath.Join(dir, "xds.sock"), ALSSocket: filepath.Join(dir, "als.sock"),
+		XDSSocket: filepath.Join(dir, "xds.sock"), ALSSocket: filepath.Join(dir, "als.sock"), IntentSocket: filepath.Join(dir, "intent.sock"),
 		EnvoyPath: "/bin/true", Dir: filepath.Join(dir, "run"),
 	}
 }

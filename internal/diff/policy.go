@@ -40,6 +40,7 @@ func policy(p *posture.Posture, obj *v1alpha1.EmergencyPolicy) *about {
 	a.flag("scope allows routes without a role", s.AllowUnlabelled)
 	a.flag("scope allows plain HTTP on the network", s.AllowPlainHTTP)
 	number(a, "rules that a route may have:", s.MaxRules, 8)
+	a.flag("forwards a request before an entry of it is durable", !obj.Spec.Audit.Strict())
 	a.flag("stays open while the audit log cannot be kept", obj.Spec.Audit.OnFailure == v1alpha1.AuditDegrade)
 	return a
 }

@@ -57,6 +57,8 @@ func tellRequest(t *control.TimelineEntry) error {
 	}
 	t.Time, t.Who = r.At(), cmp.Or(r.Subject, "no valid token")
 	switch {
+	case r.Type == audit.TypeIntent:
+		t.Event = r.Type
 	case r.Type != audit.TypeEnd:
 		t.Event = "started"
 	case r.Denied != "":

@@ -109,7 +109,7 @@ func (e *envoy) state() (dataplane.State, error) {
 func (f *fleet) envoyConfig(key types.NamespacedName) dataplane.Config {
 	return dataplane.Config{
 		Name: key.String(), NodeID: key.String(),
-		XDSSocket: f.xdsSocket(), ALSSocket: f.alsSocket(),
+		XDSSocket: f.xdsSocket(), ALSSocket: f.alsSocket(), IntentSocket: f.intentSocket(),
 		EnvoyPath: f.opts.EnvoyPath, Dir: f.envoyDir(),
 		Concurrency: f.opts.Concurrency, MaxConnections: f.opts.MaxConnections, MaxHeapBytes: f.opts.MaxHeapBytes,
 		DeadmanArgs: f.opts.DeadmanArgs, Log: f.log,

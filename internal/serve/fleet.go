@@ -29,6 +29,7 @@ type fleet struct {
 	engine  *engine.Engine
 	xds     *xds.Server
 	als     *audit.Receiver
+	intents *audit.Intents
 	servers []*grpc.Server
 
 	swept bool             // what an earlier serve left is looked after

@@ -10,6 +10,7 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/dataplane"
+	"github.com/breakglass-gateway/breakglass-gateway/translator/lock"
 	"github.com/breakglass-gateway/breakglass-gateway/xds"
 )
 
@@ -30,9 +31,10 @@ func (f *fleet) socket(name string) string {
 	return filepath.Join(dir, name)
 }
 
-func (f *fleet) xdsSocket() string { return f.socket("xds.sock") }
-func (f *fleet) alsSocket() string { return f.socket("als.sock") }
-func (f *fleet) envoyDir() string  { return f.socket("envoy") }
+func (f *fleet) xdsSocket() string    { return f.socket("xds.sock") }
+func (f *fleet) alsSocket() string    { return f.socket("als.sock") }
+func (f *fleet) intentSocket() string { return f.socket("intent.sock") }
+func (f *fleet) envoyDir() string     { return f.socket("envoy") }
 
 // listen opens the sockets. The one for xDS accepts, but has nothing to say
 // until the first translation: an Envoy that was left running keeps what it has.
@@ -57,7 +59,13 @@ func (f *fleet) listen() error {
 	f.xds.Register(ads)
 	logs := grpc.NewServer(dataplane.TakePings())
 	f.als.Register(logs)
+	f.intents = audit.NewIntents(f.engine.Recorder(), lock.IntentEpoch, f.log)
+	intents := grpc.NewServer(dataplane.TakePings())
+	f.intents.Register(intents)
 	if err := f.serveGRPC(ads, f.xdsSocket()); err != nil {
+		return err
+	}
+	if err := f.serveGRPC(intents, f.intentSocket()); err != nil {
 		return err
 	}
 	return f.serveGRPC(logs, f.alsSocket())

@@ -48,7 +48,8 @@ type loader interface {
 // rival is an Envoy that is compared.
 type rival struct {
 	name, door   string
-	envoy, serve int // process ids
+	envoy, serve int    // process ids
+	request      []byte // nil: that of all
 }
 
 func (c config) cost() (*cost, error) {
@@ -94,10 +95,10 @@ func (c config) costWith(name, backend string, load func(door string, n int, req
 		return nil, err
 	}
 	rivals := []rival{
-		{"plain", plain.door, plain.pid(), 0},
-		{"plain, with a file log", plain.logged, plain.pid(), 0},
-		{"all locks, audit log", w.door, envoy, w.serve.Process.Pid},
-		{"no Envoy", backend, 0, 0}, // what client and backend can do alone
+		{name: "plain", door: plain.door, envoy: plain.pid()},
+		{name: "plain, with a file log", door: plain.logged, envoy: plain.pid()},
+		{name: "all locks, audit log", door: w.door, envoy: envoy, serve: w.serve.Process.Pid},
+		{name: "no Envoy", door: backend}, // what client and backend can do alone
 	}
 	ends := &costEnds{Name: name}
 	for _, n := range []int{1, 16, 32} {
@@ -110,22 +111,11 @@ func (c config) costWith(name, backend string, load func(door string, n int, req
 	return ends, nil
 }
 
-// compare the rivals, in turn.
+// compare the rivals, in turn: medians.
 func compare(rivals []rival, turns, connections int, request []byte, load func(string, int, []byte) (loader, error)) ([]*costRow, error) {
-	rounds := make([][]*costRow, len(rivals))
-	for range turns {
-		for i, r := range rivals {
-			l, err := load(r.door, connections, request)
-			if err != nil {
-				return nil, err
-			}
-			row, err := r.round(l)
-			l.close()
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", r.name, err)
-			}
-			rounds[i] = append(rounds[i], row)
-		}
+	rounds, err := compareRounds(rivals, turns, connections, request, load)
+	if err != nil {
+		return nil, err
 	}
 	var rows []*costRow
 	for i, r := range rivals {
@@ -147,6 +137,30 @@ func compare(rivals []rival, turns, connections int, request []byte, load func(s
 		})
 	}
 	return rows, nil
+}
+
+// compareRounds of the rivals, in turn.
+func compareRounds(rivals []rival, turns, connections int, request []byte, load func(string, int, []byte) (loader, error)) ([][]*costRow, error) {
+	rounds := make([][]*costRow, len(rivals))
+	for range turns {
+		for i, r := range rivals {
+			asks := request
+			if r.request != nil {
+				asks = r.request
+			}
+			l, err := load(r.door, connections, asks)
+			if err != nil {
+				return nil, err
+			}
+			row, err := r.round(l)
+			l.close()
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", r.name, err)
+			}
+			rounds[i] = append(rounds[i], row)
+		}
+	}
+	return rounds, nil
 }
 
 // round warms the connections up, asks, and waits until serve has kept the

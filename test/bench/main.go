@@ -17,7 +17,7 @@ type config struct {
 	envoy, binary, json string
 	routes, only        string
 	rounds, open, churn int
-	audit               bool
+	audit, strictly     bool
 }
 
 func main() {
@@ -31,10 +31,14 @@ func main() {
 	flag.IntVar(&c.churn, "churn", 10, "changes a second to other routes, in a run more of the most routes; 0: no such run")
 	flag.StringVar(&c.only, "only", "", "only these parts, separated by commas: latency, churn, all, cost (-audit: outage, serve, envoy)")
 	flag.BoolVar(&c.audit, "audit", false, "instead: kill serve and Envoy under load, and count what the audit log has")
+	flag.BoolVar(&c.strictly, "strict", false, "instead: what audit.mode Strict adds to a request")
 	flag.Parse()
 	measure := run
 	if c.audit {
 		measure = auditRun
+	}
+	if c.strictly {
+		measure = strictRun
 	}
 	if err := measure(c); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -20,6 +20,7 @@ type report struct {
 	Version string   `json:"version"`
 	Scenes  []*scene `json:"settings"`
 	Cost    *cost    `json:"cost,omitempty"`
+	Strict  *strict  `json:"strict,omitempty"`
 }
 
 func newReport(c config) *report {
@@ -51,6 +52,7 @@ type setting struct {
 	Open   int `json:"open"`
 	Churn  int `json:"changesPerSecond,omitempty"`
 	rounds int
+	mode   string // audit.mode; "": the default
 }
 
 // scene is what was measured in one setting.

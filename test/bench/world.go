@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -134,7 +135,7 @@ func (w *world) write() error {
 	}
 	_, doorPort, _ := net.SplitHostPort(w.door)
 	_, backendPort, _ := net.SplitHostPort(w.backend)
-	files := map[string]string{"base.yaml": fmt.Sprintf(base, strings.Join(strings.Fields(string(keys)), ""), doorPort, backendPort)}
+	files := map[string]string{"base.yaml": fmt.Sprintf(base, strings.Join(strings.Fields(string(keys)), ""), cmp.Or(w.setting.mode, "Standard"), doorPort, backendPort)}
 	// With an empty data directory only what has an end of its own may open.
 	notAfter := fmt.Sprintf(", duration: 3h, notAfter: %q", time.Now().Add(3*time.Hour).UTC().Format(time.RFC3339))
 	var open []string
@@ -244,6 +245,7 @@ spec:
   issuers: [{name: sso, issuer: https://sso.example.com, audiences: [bench], jwks: {inline: '%s'}}]
   roles: [{name: bench, grants: [{issuer: sso, claims: [{path: [groups], anyOf: [bench]}]}]}]
   limits: {maxOpen: 10000, maxPerDay: 10000}
+  audit: {mode: %s}
   requests: {withToken: {perSecond: 1000000, burst: 1000000}}
 ---
 apiVersion: gateway.networking.k8s.io/v1

@@ -39,7 +39,7 @@ func corsPerRoute(policy *corsv3.CorsPolicy) map[string]*anypb.Any {
 // beforeDeadline denies whatever comes after the route's deadline. Of requests the
 // window filter does so; it is after the filter that answers preflights.
 func beforeDeadline() *rbacconfigv3.RBAC {
-	p := whoever(ofRoute(the("locked"), "answer"))
+	p := whoever(ofRoute(answersLocked(), "answer"))
 	p.Condition = exprBeforeDeadline
 	return allow(map[string]*rbacconfigv3.Policy{"open": p})
 }

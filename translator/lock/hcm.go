@@ -130,6 +130,9 @@ func httpFilters(chain string) []*hcmv3.HttpFilter {
 		}}},
 		filter(filterWindow, windowFilter()),
 		filter(filterRole, roleDefault()),
+		// After every lock, so that what is refused makes no intent, and before
+		// anything leaves Envoy: see intent.go.
+		filter(filterIntent, intentFilter()),
 		// After the window, so that the expression cannot fail here.
 		filter(filterEnd, ending()),
 		filter("envoy.filters.http.router", &routerv3.Router{SuppressEnvoyHeaders: true}),

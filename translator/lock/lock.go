@@ -15,6 +15,9 @@
 //	breakglass.window now < deadline, now < exp, exp - iat within the     static, over the route's metadata
 //	                  issuer's bound, iat not in the future, a role       and the token's claims
 //	breakglass.role   a grant of the role fits the claims                 per route; without one: deny
+//	breakglass.intent who asks for what is on the disk                    static; open routes of a policy
+//	                                                                      that is not Strict, and closed
+//	                                                                      ones, switch it off
 //	breakglass.end    ends the stream at the token's exp                  static
 //	(lease)           the internal listener behind the cluster exists     its LDS TTL ends the streams
 //
@@ -46,7 +49,14 @@ const (
 	filterJWT    = "breakglass.jwt"
 	filterWindow = "breakglass.window"
 	filterRole   = "breakglass.role"
+	filterIntent = "breakglass.intent"
 	filterEnd    = "breakglass.end"
+)
+
+// What the metadata of an open route say that it answers: see answersLocked.
+const (
+	answerLocked = "locked"
+	answerStrict = "strict"
 )
 
 // DeadlineLayout is how a deadline is told: RFC 3339 with microseconds.
@@ -72,6 +82,10 @@ type Lock struct {
 	// For the log.
 	Route, Rule, Opening   string
 	Activations, Incidents []string
+	// Strict: a request is forwarded only after its intent is durable. Gateway is for
+	// the intent.
+	Strict  bool
+	Gateway string
 }
 
 // Grant fits tokens of one issuer that have all the claims.
@@ -93,7 +107,7 @@ type Claim struct {
 // complete reports whether the lock can keep anybody out. One that cannot
 // yields a closed route.
 func (l Lock) complete() bool {
-	if l.Deadline.IsZero() || l.Role == "" || l.Opening == "" || len(l.Grants) == 0 {
+	if l.Deadline.IsZero() || l.Role == "" || l.Opening == "" || len(l.Grants) == 0 || l.Strict && l.Gateway == "" {
 		return false
 	}
 	return !slices.ContainsFunc(l.Grants, func(g Grant) bool { return !g.complete() })
@@ -158,6 +172,9 @@ func (l Lock) Open(name string, match *routev3.RouteMatch, do Action) Route {
 		ResponseHeadersToAdd:    do.ResponseAdd,
 		ResponseHeadersToRemove: do.ResponseRemove,
 	}
+	if !l.Strict {
+		r.TypedPerFilterConfig[filterIntent] = noIntent()
+	}
 	if do.CORS != nil {
 		maps.Copy(r.TypedPerFilterConfig, corsPerRoute(do.CORS))
 	}
@@ -184,8 +201,8 @@ func (l Lock) metadata() *corev3.Metadata {
 		}
 	}
 	str := structpb.NewStringValue
-	return metadata(map[string]*structpb.Value{
-		"answer":      str("locked"),
+	fields := map[string]*structpb.Value{
+		"answer":      str(answerLocked),
 		"deadline":    structpb.NewNumberValue(float64(l.Deadline.UnixMicro())), // exact until the year 2255
 		"role":        str(l.Role),
 		"lifetimes":   structpb.NewStructValue(&structpb.Struct{Fields: lifetimes}),
@@ -194,7 +211,11 @@ func (l Lock) metadata() *corev3.Metadata {
 		"opening":     str(l.Opening),
 		"activations": str(strings.Join(l.Activations, ",")),
 		"incidents":   str(strings.Join(l.Incidents, ",")),
-	})
+	}
+	if l.Strict {
+		fields["answer"], fields["gateway"] = str(answerStrict), str(l.Gateway)
+	}
+	return metadata(fields)
 }
 
 func metadata(fields map[string]*structpb.Value) *corev3.Metadata {
@@ -211,7 +232,8 @@ func Closed(name string, match *routev3.RouteMatch, status uint32) Route {
 		}},
 		Metadata: metadata(map[string]*structpb.Value{"answer": structpb.NewStringValue("closed")}),
 		TypedPerFilterConfig: map[string]*anypb.Any{
-			filterJWT: toAny(&jwtv3.PerRouteConfig{RequirementSpecifier: &jwtv3.PerRouteConfig_Disabled{Disabled: true}}),
+			filterJWT:    toAny(&jwtv3.PerRouteConfig{RequirementSpecifier: &jwtv3.PerRouteConfig_Disabled{Disabled: true}}),
+			filterIntent: noIntent(),
 		},
 	}}
 }

@@ -34,6 +34,7 @@ func TestAnIncompleteLockOpensNothing(t *testing.T) {
 		"deadline":       func(l *Lock) { l.Deadline = time.Time{} },
 		"role":           func(l *Lock) { l.Role = "" },
 		"opening":        func(l *Lock) { l.Opening = "" },
+		"gateway":        func(l *Lock) { l.Strict = true },
 		"grants":         func(l *Lock) { l.Grants = nil },
 		"issuer":         func(l *Lock) { l.Grants[0].Issuer = "" },
 		"audiences":      func(l *Lock) { l.Grants[0].Audiences = nil },

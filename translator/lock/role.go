@@ -101,7 +101,7 @@ func exactly(v string) *matcherv3.StringMatcher {
 // second by its own grants; nothing replaces the first.
 func windowFilter() *rbacv3.RBAC {
 	window := whoever(all(
-		ofRoute(the("locked"), "answer"),
+		ofRoute(answersLocked(), "answer"),
 		ofRoute(anything(), "role"), not(ofRoute(the(""), "role")),
 		// Extensions that change what a signature means (RFC 7515 section 4.1.11, RFC
 		// 7797). jwt_authn reads over them, and none is understood here.
@@ -113,6 +113,15 @@ func windowFilter() *rbacv3.RBAC {
 
 func roleDefault() *rbacv3.RBAC {
 	return &rbacv3.RBAC{Rules: allow(map[string]*rbacconfigv3.Policy{"closed": closed()})}
+}
+
+// answersLocked fits what the metadata of open routes say that they answer. Those of
+// a Strict policy say another word: an Envoy whose filters are of before there was
+// one to ask for intents, and would forward without, knows it not and refuses.
+func answersLocked() *matcherv3.ValueMatcher {
+	return &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_OrMatch{OrMatch: &matcherv3.OrMatcher{
+		ValueMatchers: []*matcherv3.ValueMatcher{the(answerLocked), the(answerStrict)},
+	}}}
 }
 
 // closed routes answer by themselves, to anybody.

@@ -1,0 +1,196 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+func mustStruct(t testing.TB, m map[string]any) *structpb.Struct {
+	s, err := structpb.NewStruct(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// question is a CheckRequest as Envoy sends it for the request of full.
+func question(t testing.TB) *authv3.CheckRequest {
+	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+		Source:      &authv3.AttributeContext_Peer{Address: socket("192.0.2.7", 1234)},
+		Destination: &authv3.AttributeContext_Peer{Address: socket("10.0.0.9", 443)},
+		Request: &authv3.AttributeContext_Request{
+			Time: timestamppb.New(time.Date(2026, 11, 23, 22, 0, 0, 123456789, time.UTC)),
+			Http: &authv3.AttributeContext_HttpRequest{
+				Id: "8217", Method: "POST", Host: "db.example", Path: "/failover?to=b&" + token, Headers: map[string]string{"x-request-id": "6f1c"},
+				Scheme: "https", Protocol: "HTTP/2", Size: -1,
+			},
+		},
+		MetadataContext: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+			"other":      mustStruct(t, map[string]any{"jwt": map[string]any{"sub": "mallory"}}),
+			jwtNamespace: mustStruct(t, map[string]any{"header": map[string]any{"alg": "ES256"}, "jwt": map[string]any{"iss": "https://idp", "sub": "bob", "jti": "j-1", "exp": 1e9, "groups": []any{"db"}}}),
+		}},
+		RouteMetadataContext: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+			"breakglass.dev": mustStruct(t, map[string]any{"answer": "strict", "gateway": "ops/gw", "route": "pay/db", "rule": "1", "role": "dba",
+				"activations": "pay/a,pay/b", "incidents": "INC-1", "opening": "o-1", "deadline": 1e15, "lifetimes": map[string]any{"https://idp": 3600.0}}),
+		}},
+	}}
+}
+
+func asked(t testing.TB, q *authv3.CheckRequest) []byte {
+	b, err := proto.Marshal(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// What is known before a request is forwarded is the same in its intent and at its
+// end.
+func TestAnIntentSaysWhatItsEndWillSay(t *testing.T) {
+	got, err := intentOf(asked(t, question(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := newRequestEntry("", TypeEnd, full())
+	want.Type = TypeIntent
+	// What only the end knows.
+	want.Epoch, want.Connection, want.DurationMs, want.Status, want.ResponseFlags, want.Details, want.BytesIn, want.BytesOut = "", "", 0, 0, "", "", 0, 0
+	want.ClientCertificate, want.PeerAddress, want.UpstreamAddress, want.UpstreamCluster, want.Attempts, want.Cut = "", "", "", "", 0, ""
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestAnIntentThatDoesNotSayOfWhatIsRefused(t *testing.T) {
+	for name, forget := range map[string]func(*authv3.AttributeContext){
+		"id":      func(a *authv3.AttributeContext) { a.Request.Http.Headers = nil },
+		"time":    func(a *authv3.AttributeContext) { a.Request.Time = nil },
+		"opening": func(a *authv3.AttributeContext) { a.RouteMetadataContext = nil },
+		"who":     func(a *authv3.AttributeContext) { delete(a.MetadataContext.FilterMetadata, jwtNamespace) },
+	} {
+		q := question(t)
+		forget(q.Attributes)
+		if e, err := intentOf(asked(t, q)); !errors.Is(err, errIntent) {
+			t.Errorf("without %s: %+v, %v", name, e, err)
+		}
+	}
+	if _, err := intentOf([]byte{0x0a, 0xff}); !errors.Is(err, errWire) {
+		t.Errorf("half a message: %v", err)
+	}
+}
+
+func TestBytesThatAreNotUTF8AreAnIntentToo(t *testing.T) {
+	q := asked(t, question(t))
+	q = bytes.ReplaceAll(q, []byte("db.example"), []byte("db\xff\xfe\x00ample"))
+	e, err := intentOf(q)
+	if err != nil || !strings.HasPrefix(e.Host, "db\uFFFD") {
+		t.Errorf("%q, %v", e.Host, err)
+	}
+}
+
+// keeper is an IntentSink.
+type keeper struct {
+	mu      sync.Mutex
+	entries []RequestEntry
+	err     error
+}
+
+func (k *keeper) Intend(_ context.Context, e RequestEntry) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.err == nil {
+		k.entries = append(k.entries, e)
+	}
+	return k.err
+}
+
+func (k *keeper) fail(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.err = err
+}
+
+func TestTheAnswerIsYesOnlyWhenTheIntentIsKept(t *testing.T) {
+	k := &keeper{}
+	path := filepath.Join(t.TempDir(), "intent.sock")
+	sock, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	i := NewIntents(k, "epoch", slog.New(slog.DiscardHandler))
+	i.Register(s)
+	go func() { _ = s.Serve(sock) }() // ends with Stop
+	defer s.Stop()
+	conn, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client := authv3.NewAuthorizationClient(conn)
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "epoch", "e-1")
+	ask := func(q *authv3.CheckRequest) (bool, codes.Code) {
+		r, err := client.Check(ctx, q)
+		return err == nil && r.GetStatus().GetCode() == 0 && r.GetHttpResponse() == nil, status.Code(err)
+	}
+	if yes, code := ask(question(t)); !yes || len(k.entries) != 1 || k.entries[0].Key != "6f1c" || k.entries[0].Epoch != "e-1" {
+		t.Errorf("%v %v %+v", yes, code, k.entries)
+	}
+	k.fail(errors.New("the disk is full of secrets"))
+	if yes, code := ask(question(t)); yes || code != codes.Unavailable {
+		t.Errorf("not kept, and yes: %v %v", yes, code)
+	}
+	k.fail(nil)
+	if yes, code := ask(&authv3.CheckRequest{}); yes || code != codes.Unavailable {
+		t.Errorf("of nothing, and yes: %v %v", yes, code)
+	}
+	if yes, _ := ask(question(t)); !yes {
+		t.Error("the disk has room again, and no")
+	}
+	if got := i.Stats(); got != (IntentStats{Kept: 2, Refused: 2}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// FuzzIntent: whatever comes, nothing is read beyond it, and what is taken says of
+// what it is.
+func FuzzIntent(f *testing.F) {
+	f.Add(asked(f, question(f)))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := intentOf(b)
+		if err == nil && (e.Key == "" || e.Opening == "" || e.Type != TypeIntent) {
+			t.Errorf("%+v", e)
+		}
+	})
+}
+
+func BenchmarkIntent(b *testing.B) {
+	q := asked(b, question(b))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := intentOf(q); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

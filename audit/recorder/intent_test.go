@@ -1,0 +1,149 @@
+package recorder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
+)
+
+func intent(key string) audit.RequestEntry {
+	return audit.RequestEntry{V: 1, Type: audit.TypeIntent, Key: key, StreamID: key, Gateway: "pay/door", Opening: "o", Start: time.Now().UTC()}
+}
+
+// intents are the keys that are on disk, in order.
+func intents(t *testing.T, dir string) (keys []string) {
+	t.Helper()
+	err := merkle.Read(t.Context(), dir, merkle.Filter{}, func(e merkle.Entry) error {
+		var q audit.RequestEntry
+		if e.Kind == audit.KindRequest && json.Unmarshal(e.Data, &q) == nil && q.Type == audit.TypeIntent {
+			keys = append(keys, q.Key)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+func TestAnIntentIsOnDiskWhenItIsAnswered(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	discard := slog.New(slog.DiscardHandler)
+	r, err := New(OpenLog(dir, merkle.Options{Log: discard, Now: time.Now}), nil, Options{Log: discard, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var wg sync.WaitGroup
+	for i := range 64 {
+		wg.Go(func() {
+			key := fmt.Sprint("k", i)
+			if err := r.Intend(t.Context(), intent(key)); err != nil {
+				t.Error(err)
+				return
+			}
+			for _, k := range intents(t, dir) {
+				if k == key {
+					return
+				}
+			}
+			t.Errorf("%s was answered, and is not on disk", key)
+		})
+	}
+	wg.Wait()
+	if s := r.Stats(); s.Intents != 64 || s.Requests != 0 || s.Entries < 64 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestAnIntentThatCannotBeKeptIsAnError(t *testing.T) {
+	discard := slog.New(slog.DiscardHandler)
+	m := &memory{}
+	unlocked := make(chan struct{})
+	r, err := New(func() (Ledger, []merkle.Entry, error) {
+		<-unlocked
+		return m, nil, nil
+	}, nil, Options{Log: discard, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Intend(t.Context(), intent("early")); err == nil {
+		t.Error("the log is not open, and it was kept")
+	}
+	close(unlocked)
+	if err := r.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Intend(t.Context(), intent("kept")); err != nil {
+		t.Error(err)
+	}
+	full := errors.New("the disk is full")
+	m.fail(full)
+	if err := r.Intend(t.Context(), intent("full")); !errors.Is(err, full) {
+		t.Errorf("the disk is full: %v", err)
+	}
+	m.fail(nil)
+	if err := r.Intend(t.Context(), intent("again")); err != nil {
+		t.Error(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range of[audit.RequestEntry](m, audit.KindRequest) {
+		if q.Key == "early" || q.Key == "full" {
+			t.Errorf("%s is in the log", q.Key)
+		}
+	}
+}
+
+// blocked is a Ledger whose disk does not answer.
+type blocked struct {
+	*memory
+	entered chan struct{}
+	release chan struct{}
+}
+
+func (b *blocked) Append(ctx context.Context, d ...merkle.Draft) error {
+	b.entered <- struct{}{}
+	<-b.release
+	return b.memory.Append(ctx, d...)
+}
+
+func TestRequestsThatWaitForADeadDiskAreBounded(t *testing.T) {
+	discard := slog.New(slog.DiscardHandler)
+	b := &blocked{memory: &memory{}, entered: make(chan struct{}, maxIntents+1), release: make(chan struct{})}
+	r, err := New(func() (Ledger, []merkle.Entry, error) { return b, nil, nil }, nil, Options{Log: discard, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range maxIntents {
+		wg.Go(func() { _ = r.Intend(t.Context(), intent(fmt.Sprint(i))) }) // kept in the end
+	}
+	for range maxIntents {
+		<-b.entered
+	}
+	if err := r.Intend(t.Context(), intent("one more")); !errors.Is(err, errManyIntents) {
+		t.Errorf("one more: %v", err)
+	}
+	close(b.release)
+	wg.Wait()
+	if err := r.Intend(t.Context(), intent("later")); err != nil {
+		t.Error(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
