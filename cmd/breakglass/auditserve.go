@@ -14,7 +14,7 @@ import (
 
 func newAuditServeCommand() *cobra.Command {
 	var o auditlog.Options
-	var logFormat, logLevel string
+	var kubeconfig, logFormat, logLevel string
 	cmd := &cobra.Command{
 		Use:   "serve --listen ADDRESS --tls-dir DIR",
 		Short: "Keep the audit log of a cluster, which agents and controllers bring theirs to",
@@ -22,12 +22,21 @@ func newAuditServeCommand() *cobra.Command {
 
 The agent beside each Envoy and each controller bring the entries of their own logs,
 and keep them until this one has them on disk: each is in it exactly once, whatever
-dies in between. See docs/collecting.md.`,
+dies in between. People read it at --read-address, where the API server says who they
+are and whether they may; each read is an entry. See docs/collecting.md.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if o.DataDir, err = dataDir(cmd); err != nil {
 				return err
+			}
+			if o.Reading.Address != "" {
+				if o.Reading.REST, err = restConfig(kubeconfig); err != nil {
+					return err
+				}
+				if o.Reading.Namespace, err = releaseNamespace(o.Reading.Namespace); err != nil {
+					return err
+				}
 			}
 			stderr := engine.NewLogWriter(os.Stderr)
 			defer stderr.Flush()
@@ -48,6 +57,9 @@ dies in between. See docs/collecting.md.`,
 	f.StringVar(&o.Origin, "audit-origin", "", "first line of the checkpoints of a new audit log (default: breakglass.dev/log/ and a random id)")
 	f.StringArrayVar(&o.CheckpointTo, "checkpoint-to", nil, "file, or https URL, that gets each checkpoint of the audit log at once; repeatable")
 	f.DurationVar(&o.Lost, "lost-after", 10*time.Minute, "how long an agent or a controller may be silent, without having ended, before the log says that it is lost")
+	f.StringVar(&o.Reading.Address, "read-address", "", "address where people read the log, whom the API server judges; empty for none")
+	f.StringVar(&o.Reading.Namespace, "namespace", "", "namespace of the release, in which readers must be allowed to get auditlogs.breakglass.dev (default: $POD_NAMESPACE)")
+	f.StringVar(&kubeconfig, "kubeconfig", "", "how to reach the API server (default: the pod's own, else $KUBECONFIG)")
 	f.StringVar(&logFormat, "log-format", "text", "text or json")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	addDataDirFlag(cmd)

@@ -17,6 +17,7 @@ type part struct {
 func (s *Service) parts() []part {
 	return []part{
 		{"sources", func(ctx context.Context) error { s.taker.Watch(ctx); return nil }},
+		{"readers", s.readers},
 	}
 }
 

@@ -54,8 +54,8 @@ func parseHeld(v url.Values) (h held, err error) {
 	return h, nil
 }
 
-// part of a file of the log, from where the copy has it.
-type part struct {
+// piece of a file of the log, from where the copy has it.
+type piece struct {
 	name     string
 	from, to int64
 }
@@ -92,7 +92,7 @@ func (s *Reading) copy(v url.Values) (answer, error) {
 }
 
 // lacks are the parts that the copy does not have, the oldest first.
-func (s *Reading) lacks(h held, end head) ([]part, error) {
+func (s *Reading) lacks(h held, end head) ([]piece, error) {
 	if h.origin != "" && h.origin != end.origin {
 		return nil, refuse(http.StatusConflict, "the copy is one of the log %.100s, and this is %s: copy into another directory", h.origin, end.origin)
 	}
@@ -103,12 +103,12 @@ func (s *Reading) lacks(h held, end head) ([]part, error) {
 	if h.origin != "" && !slices.Contains(firsts, h.segment) {
 		return nil, refuse(http.StatusGone, "the segment that the copy ends in, which begins with entry %d, is not kept any more: copy into another directory", h.segment)
 	}
-	out := []part{{"hashes", h.hashes, tlog.StoredHashCount(int64(end.size)) * tlog.HashSize}}
+	out := []piece{{"hashes", h.hashes, tlog.StoredHashCount(int64(end.size)) * tlog.HashSize}}
 	for i, first := range firsts {
 		if first < h.segment || first >= end.size {
 			continue
 		}
-		p := part{name: merkle.SegmentFile(first)}
+		p := piece{name: merkle.SegmentFile(first)}
 		if h.origin != "" && first == h.segment {
 			p.from = h.size
 		}
@@ -153,13 +153,13 @@ func sizeOf(path string, goesOn bool, n uint64) (int64, error) {
 	return size, nil
 }
 
-func send(to *reader, dir string, parts []part, keys, checkpoint []byte) error {
+func send(to *reader, dir string, parts []piece, keys, checkpoint []byte) error {
 	w := tar.NewWriter(to)
 	for _, p := range parts {
 		if p.from == p.to {
 			continue
 		}
-		if err := sendPart(to, w, dir, p); err != nil {
+		if err := sendPiece(to, w, dir, p); err != nil {
 			return err
 		}
 	}
@@ -177,7 +177,7 @@ func send(to *reader, dir string, parts []part, keys, checkpoint []byte) error {
 	return w.Close()
 }
 
-func sendPart(to *reader, w *tar.Writer, dir string, p part) error {
+func sendPiece(to *reader, w *tar.Writer, dir string, p piece) error {
 	f, err := os.Open(filepath.Join(dir, p.name))
 	if err != nil {
 		return err
@@ -188,12 +188,12 @@ func sendPart(to *reader, w *tar.Writer, dir string, p part) error {
 		return err
 	}
 	// A piece at a time: in between he may lose the right to it.
-	const piece = 4 << 20
-	for at := p.from; at < p.to; at += piece {
+	const chunk = 4 << 20
+	for at := p.from; at < p.to; at += chunk {
 		if why := to.ended(); why != "" {
 			return errors.New(why)
 		}
-		if _, err := io.Copy(w, io.NewSectionReader(f, at, min(piece, p.to-at))); err != nil {
+		if _, err := io.Copy(w, io.NewSectionReader(f, at, min(chunk, p.to-at))); err != nil {
 			return err
 		}
 	}

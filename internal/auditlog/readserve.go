@@ -8,12 +8,49 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
 
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
 	"github.com/breakglass-gateway/breakglass-gateway/internal/pki"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/tlsdir"
 )
+
+// ReadingOptions say who may read the log, and where.
+type ReadingOptions struct {
+	// Address where readers come to: the loopback of the pod, which a port-forward
+	// reaches and nobody else does. "": nobody reads.
+	Address string
+	// REST is how to reach the API server that judges them.
+	REST *rest.Config
+	// Namespace of the release, in which they must be allowed to get auditlogs.
+	Namespace string
+}
+
+// readers is the part of the service that answers readers.
+func (s *Service) readers(ctx context.Context) error {
+	o := s.opts.Reading
+	if o.Address == "" {
+		<-ctx.Done()
+		return nil
+	}
+	config := rest.CopyConfig(o.REST)
+	config.Timeout = judgeTimeout
+	config.UserAgent = "breakglass-audit"
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("reach the API server: %w", err)
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", o.Address)
+	if err != nil {
+		return fmt.Errorf("listen for readers (--read-address): %w", err)
+	}
+	s.log.Info("listening for readers", "address", l.Addr().String())
+	return NewReading(ReadOptions{
+		Dir: s.LogDir(), Append: s.Ledger().Append, Judge: NewAPIServer(client, o.Namespace), Log: s.log, Now: s.Now,
+	}).Serve(ctx, l, s.opts.TLSDir)
+}
 
 // Serve readers at a listener until ctx ends. Its certificate is in dir.
 func (s *Reading) Serve(ctx context.Context, l net.Listener, dir string) error {
@@ -35,14 +72,8 @@ func readTLS(dir string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, ClientAuth: tls.RequestClientCert, SessionTicketsDisabled: true, NextProtos: []string{"http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			data := map[string][]byte{}
-			var errs []error
-			for _, name := range []string{pki.KeyCertificate, pki.KeyPrivate} {
-				text, err := os.ReadFile(filepath.Join(dir, name))
-				data[name] = text
-				errs = append(errs, err)
-			}
-			if err := errors.Join(errs...); err != nil {
+			data, err := tlsdir.Read(dir)
+			if err != nil {
 				return nil, err
 			}
 			return pki.KeyPair(data)

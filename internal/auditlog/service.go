@@ -47,7 +47,9 @@ type Options struct {
 	CheckpointTo []string
 	// Lost is how long a source may be silent; zero for the default.
 	Lost time.Duration
-	Log  *slog.Logger
+	// Reading says who may read the log, and where.
+	Reading ReadingOptions
+	Log     *slog.Logger
 }
 
 // Service is one run.
