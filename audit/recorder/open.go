@@ -23,6 +23,17 @@ func OpenLog(dir string, o merkle.Options) Opener {
 	}
 }
 
+// Told is the same Opener, and tells f of the log each time it was opened.
+func (o Opener) Told(f func(*merkle.Log)) Opener {
+	return func() (Ledger, []merkle.Entry, error) {
+		ledger, recent, err := o()
+		if l, ok := ledger.(*merkle.Log); ok {
+			f(l)
+		}
+		return ledger, recent, err
+	}
+}
+
 // recentEntries are those that a row of the gRPC access log may still name: such
 // rows do not survive this process, and Envoy keeps one for a tenth of a second, so
 // only those of the last moment can come. Of a flood most are not read at all: a

@@ -286,4 +286,3 @@ func sound(t testing.TB, dir string) {
 		t.Fatalf("the log is not sound: %v %+v", err, r)
 	}
 }
-

@@ -12,6 +12,9 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/internal/agent"
 )
 
+// shippedRetention is how long a pod keeps entries that the audit log service has.
+const shippedRetention = 24 * time.Hour
+
 // newAgentCommand runs next to Envoy in the pods that the controller makes. It is
 // not for people.
 func newAgentCommand() *cobra.Command {
@@ -36,6 +39,14 @@ func newAgentCommand() *cobra.Command {
 			if o.ServerName == "" {
 				o.ServerName = host
 			}
+			if o.AuditService != "" {
+				if _, _, err := net.SplitHostPort(o.AuditService); err != nil {
+					return usagef("--audit-service %q: not HOST:PORT", o.AuditService)
+				}
+				if !cmd.Flags().Changed("audit-retention") {
+					o.AuditRetention = shippedRetention
+				}
+			}
 			if o.Log, err = newLogger(os.Stderr, logFormat, logLevel); err != nil {
 				return err
 			}
@@ -55,7 +66,9 @@ func newAgentCommand() *cobra.Command {
 	f.StringVar(&o.Controller, "controller", "", "HOST:PORT of the controller; all addresses of the host are tried")
 	f.StringVar(&o.ServerName, "server-name", "", "name in the controller's certificate (default: HOST)")
 	f.StringVar(&o.MetricsAddress, "metrics-address", "0.0.0.0:9103", "address of /metrics, /healthz and /readyz; empty for none")
-	f.DurationVar(&o.AuditRetention, "audit-retention", 400*24*time.Hour, "how long entries of the audit log are kept; negative: for ever")
+	f.StringVar(&o.AuditService, "audit-service", "", "HOST:PORT of the audit log service, which gets the entries of this pod; empty for none")
+	f.StringVar(&o.AuditServerName, "audit-server-name", "", "name in the certificate of the audit log service (default: HOST)")
+	f.DurationVar(&o.AuditRetention, "audit-retention", 400*24*time.Hour, "how long entries of the audit log are kept, with --audit-service 24h by default, and no entry goes before that has it; negative: for ever")
 	f.StringVar(&logFormat, "log-format", "json", "text or json")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	for _, name := range []string{"gateway", "pod", "run-dir", "audit-dir", "tls-dir", "controller"} {

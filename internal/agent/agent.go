@@ -15,6 +15,7 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/recorder"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/ship"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/clock"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/dataplane"
 )
@@ -35,6 +36,10 @@ type Options struct {
 	Controller string
 	// ServerName is in the controller's certificate.
 	ServerName string
+	// AuditService is HOST:PORT of the audit log service, which gets what is in the log
+	// of this pod; "": there is none. AuditServerName is in its certificate; "": HOST.
+	AuditService    string
+	AuditServerName string
 	// MetricsAddress serves /metrics, /healthz and /readyz; "" for none.
 	MetricsAddress string
 	// AuditRetention is how long entries are kept; zero for the default.
@@ -52,6 +57,7 @@ type agent struct {
 	recorder *recorder.Recorder
 	receiver *audit.Receiver
 	intents  *audit.Intents
+	ship     *ship.Client // nil: there is no audit log service
 	upstream *grpc.ClientConn
 	servers  []*grpc.Server
 	metrics  *http.Server
@@ -96,6 +102,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("open the clock: %w", err)
 	}
 	defer func() { err = errors.Join(err, a.clock.Close()) }()
+	a.ship = a.newShip()
+	finish := a.startShip()
+	defer finish()
 	if err := a.record(); err != nil {
 		return err
 	}

@@ -26,6 +26,12 @@
 // It is the first request of each stream, and comes again at each change and every
 // five seconds. It is not answered.
 //
+// # The audit log service
+//
+// With one, what is in the log of the pod is brought there as well (audit/ship), and
+// not removed here before it is confirmed there. At the end, after Envoy's, the rest
+// is brought, for 15 s at most.
+//
 // # When something dies
 //
 // The agent: Envoy goes on; what it logs meanwhile is in the spool, and the next

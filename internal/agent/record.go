@@ -15,9 +15,14 @@ import (
 // record begins to move what Envoy logs into the audit log.
 func (a *agent) record() (err error) {
 	now := func() time.Time { return a.clock.Now().Round(0).UTC() }
-	open := recorder.OpenLog(filepath.Join(a.opts.AuditDir, "log"), merkle.Options{
-		Log: a.log, Now: now, Retention: a.opts.AuditRetention, Origin: "breakglass.dev/log/" + a.node,
-	})
+	options := merkle.Options{Log: a.log, Now: now, Retention: a.opts.AuditRetention, Origin: "breakglass.dev/log/" + a.node}
+	if a.ship != nil {
+		options.Hold = a.ship.Hold
+	}
+	open := recorder.OpenLog(filepath.Join(a.opts.AuditDir, "log"), options)
+	if a.ship != nil {
+		open = open.Told(a.ship.Opened)
+	}
 	a.recorder, err = recorder.New(func() (recorder.Ledger, []merkle.Entry, error) {
 		ledger, recent, err := open()
 		a.remember(recent)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/recorder"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/ship"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/sink"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/clock"
@@ -55,7 +56,10 @@ type Options struct {
 	CheckpointTo []string
 	// Sinks follow the audit log. nil: none.
 	Sinks *sink.Config
-	Log   *slog.Logger
+	// Ship brings the audit log to that of the cluster, once it is open, and nothing is
+	// removed from it that is not there; nil: there is none. Who gives it runs it.
+	Ship *ship.Client
+	Log  *slog.Logger
 }
 
 // World is what the loop works for. Amend and Apply are called by the loop and

@@ -21,10 +21,17 @@ func (l *Engine) openAudit() (err error) {
 		}
 		o.Witnesses = append(o.Witnesses, sink)
 	}
+	if l.opts.Ship != nil {
+		o.Hold = l.opts.Ship.Hold
+	}
+	open := recorder.OpenLog(l.logDir(), o)
+	if l.opts.Ship != nil {
+		open = open.Told(l.opts.Ship.Opened)
+	}
 	// A log that cannot be opened does not keep serve from starting: closing waits
 	// for nothing.
 	l.alarms = newAlarms(l, l.alarmSinks())
-	open := l.alarms.over(recorder.OpenLog(l.logDir(), o))
+	open = l.alarms.over(open)
 	l.recorder, err = recorder.New(open, l.journal, recorder.Options{Log: l.log, Now: l.now, DataDir: l.opts.DataDir, OnChange: l.recorderChanged})
 	if err != nil {
 		return err
