@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/breakglass-gateway/breakglass-gateway/audit/ship"
 	"github.com/breakglass-gateway/breakglass-gateway/controller/config"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/engine"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/pki"
@@ -85,6 +87,7 @@ type controller struct {
 	authority                           *authority
 	keep                                *keep
 	peers                               *peers
+	ship                                *ship.Client // nil: there is no audit log service
 	gatewayNamespaces, secretNamespaces map[string]bool
 
 	connected atomic.Bool // the cluster was read since the start
@@ -101,16 +104,24 @@ func Run(ctx context.Context, o Options) (err error) {
 	logger := logr.FromSlogHandler(o.Log.Handler())
 	klog.SetLogger(logger)
 	ctrllog.SetLogger(logger)
+	var c *controller
+	shipper, err := newShip(o, func(serverName string) (*tls.Config, error) { return c.authority.clientTLS(serverName) })
+	if err != nil {
+		return err
+	}
 	e, err := engine.Open(engine.Options{
 		ConfigDir: "cluster " + o.REST.Host, DataDir: o.DataDir, MetricsAddress: o.MetricsAddress, MetricsAnywhere: true, ReadyAlone: true,
 		ReadOnly:       "this is a controller of a cluster: make or change the Activation with kubectl, or breakglass activate --kubeconfig",
-		AuditRetention: o.AuditRetention, AuditOrigin: o.AuditOrigin, CheckpointTo: o.CheckpointTo, Log: o.Log,
+		AuditRetention: o.AuditRetention, AuditOrigin: o.AuditOrigin, CheckpointTo: o.CheckpointTo, Ship: shipper, Log: o.Log,
 	})
 	if err != nil {
 		return err
 	}
+	c = newController(o, e)
+	c.ship = shipper
+	finish := c.startShip()
+	defer finish()
 	defer func() { err = errors.Join(err, e.Close()) }()
-	c := newController(o, e)
 	stop, err := c.serveXDS()
 	if err != nil {
 		return err

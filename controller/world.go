@@ -197,6 +197,9 @@ func (c *controller) Collect(ch chan<- prometheus.Metric) {
 			gauge(descEnvoys, float64(n), key.String(), state)
 		}
 	}
+	if c.ship != nil {
+		c.ship.Collect(ch)
+	}
 	gauge(descLeader, number(c.leader.is.Load()))
 	gauge(descSkew, number(c.skew.problem() != ""))
 	gauge(descTrust, number(c.trust.problem() == ""))
