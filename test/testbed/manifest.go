@@ -22,6 +22,8 @@ type Policy struct {
 	Requests string
 	// OnFailure of the audit log; "" for the default.
 	OnFailure string
+	// Review is YAML in flow style; "" for the default.
+	Review string
 }
 
 // PolicyIssuer is an issuer of a policy. JWKS is YAML in flow style.
@@ -48,6 +50,9 @@ func (p Policy) YAML() string {
 	fmt.Fprintf(&b, "  requests: %s\n", cmp.Or(p.Requests, unlimited))
 	if p.OnFailure != "" {
 		fmt.Fprintf(&b, "  audit: {onFailure: %s}\n", p.OnFailure)
+	}
+	if p.Review != "" {
+		fmt.Fprintf(&b, "  review: %s\n", p.Review)
 	}
 	b.WriteString("  issuers:\n")
 	for _, i := range p.Issuers {
