@@ -47,6 +47,9 @@ type Checkpoint struct {
 type encoder func(r *record) ([]byte, error)
 
 func newEncoder(encoding string) encoder {
+	if encoding == OCSF {
+		return ocsf
+	}
 	return native
 }
 
