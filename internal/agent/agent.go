@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/intent"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/recorder"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/ship"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/clock"
@@ -56,7 +57,7 @@ type agent struct {
 	clock    *clock.Clock
 	recorder *recorder.Recorder
 	receiver *audit.Receiver
-	intents  *audit.Intents
+	intents  *intent.Server
 	ship     *ship.Client // nil: there is no audit log service
 	upstream *grpc.ClientConn
 	servers  []*grpc.Server
@@ -155,6 +156,9 @@ func (a *agent) awaitLog(ctx context.Context) {
 func (a *agent) shut() {
 	for _, s := range a.servers {
 		s.Stop()
+	}
+	if a.intents != nil {
+		a.intents.Stop()
 	}
 	if a.upstream != nil {
 		_ = a.upstream.Close() // there is nothing to flush

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/intent"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/dataplane"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/engine"
@@ -29,7 +30,7 @@ type fleet struct {
 	engine  *engine.Engine
 	xds     *xds.Server
 	als     *audit.Receiver
-	intents *audit.Intents
+	intents *intent.Server
 	servers []*grpc.Server
 
 	swept bool             // what an earlier serve left is looked after

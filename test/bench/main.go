@@ -16,6 +16,7 @@ import (
 type config struct {
 	envoy, binary, json string
 	routes, only        string
+	connections         string
 	rounds, open, churn int
 	audit, strictly     bool
 }
@@ -32,6 +33,7 @@ func main() {
 	flag.StringVar(&c.only, "only", "", "only these parts, separated by commas: latency, churn, all, cost (-audit: outage, serve, envoy)")
 	flag.BoolVar(&c.audit, "audit", false, "instead: kill serve and Envoy under load, and count what the audit log has")
 	flag.BoolVar(&c.strictly, "strict", false, "instead: what audit.mode Strict adds to a request")
+	flag.StringVar(&c.connections, "connections", "1,16,64", "with -strict: how many connections ask, one run for each")
 	flag.Parse()
 	measure := run
 	if c.audit {
@@ -52,17 +54,19 @@ func (c config) wants(part string) bool {
 }
 
 // sizes are the numbers of routes, ascending.
-func (c config) sizes() ([]int, error) {
-	var sizes []int
-	for text := range strings.SplitSeq(c.routes, ",") {
+func (c config) sizes() ([]int, error) { return numbers("routes", c.routes) }
+
+// numbers of a flag, ascending.
+func numbers(flag, text string) (out []int, err error) {
+	for text := range strings.SplitSeq(text, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(text))
 		if err != nil || n < 1 || n > 10_000 {
-			return nil, fmt.Errorf("-routes %q: %q is not a number of routes from 1 to 10000", c.routes, text)
+			return nil, fmt.Errorf("-%s: %q is not a number from 1 to 10000", flag, text)
 		}
-		sizes = append(sizes, n)
+		out = append(out, n)
 	}
-	slices.Sort(sizes)
-	return sizes, nil
+	slices.Sort(out)
+	return out, nil
 }
 
 func run(c config) error {

@@ -55,7 +55,11 @@ func (c config) strict() (*strict, error) {
 		}
 		rivals = append(rivals, rival{name: mode, door: w.door, envoy: envoy, serve: w.serve.Process.Pid, request: w.request(w.openRoutes()[0], "/x")})
 	}
-	for _, n := range []int{1, 16, 64} {
+	connections, err := numbers("connections", c.connections)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range connections {
 		rounds, err := compareRounds(rivals, max(3, c.rounds/2), n, request, func(door string, n int, request []byte) (loader, error) { return newWireLoad(door, n, string(request)) })
 		if err != nil {
 			return nil, fmt.Errorf("%d connections: %w", n, err)

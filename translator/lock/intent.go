@@ -21,7 +21,7 @@ const IntentTimeout = 250 * time.Millisecond
 // IntentEpoch is the gRPC metadata that carries the epoch of Envoy.
 const IntentEpoch = "x-breakglass-epoch"
 
-// intentFilter asks audit.Intents, next to Envoy, to make the intent of a request
+// intentFilter asks audit/intent, next to Envoy, to make the intent of a request
 // durable, and lets it on when that is done. It is part of each chain, so that no
 // order in which configuration arrives, and none that is refused, lets anything pass
 // it: it is in force on every route that does not say otherwise. A change of the mode

@@ -1,4 +1,4 @@
-package audit
+package intent
 
 import (
 	"bytes"
@@ -23,7 +23,17 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit"
 )
+
+// token looks like one.
+const token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJib2IifQ.c2ln"
+
+func socket(host string, port uint32) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address: host, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port}}}}
+}
 
 func mustStruct(t testing.TB, m map[string]any) *structpb.Struct {
 	s, err := structpb.NewStruct(m)
@@ -33,8 +43,8 @@ func mustStruct(t testing.TB, m map[string]any) *structpb.Struct {
 	return s
 }
 
-// question is a CheckRequest as Envoy sends it for the request of full.
-func question(t testing.TB) *authv3.CheckRequest {
+// checkRequest is a CheckRequest as Envoy sends it for the request of full.
+func checkRequest(t testing.TB) *authv3.CheckRequest {
 	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source:      &authv3.AttributeContext_Peer{Address: socket("192.0.2.7", 1234)},
 		Destination: &authv3.AttributeContext_Peer{Address: socket("10.0.0.9", 443)},
@@ -47,7 +57,7 @@ func question(t testing.TB) *authv3.CheckRequest {
 		},
 		MetadataContext: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
 			"other":      mustStruct(t, map[string]any{"jwt": map[string]any{"sub": "mallory"}}),
-			jwtNamespace: mustStruct(t, map[string]any{"header": map[string]any{"alg": "ES256"}, "jwt": map[string]any{"iss": "https://idp", "sub": "bob", "jti": "j-1", "exp": 1e9, "groups": []any{"db"}}}),
+			claimsNamespace: mustStruct(t, map[string]any{"header": map[string]any{"alg": "ES256"}, "jwt": map[string]any{"iss": "https://idp", "sub": "bob", "jti": "j-1", "exp": 1e9, "groups": []any{"db"}}}),
 		}},
 		RouteMetadataContext: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
 			"breakglass.dev": mustStruct(t, map[string]any{"answer": "strict", "gateway": "ops/gw", "route": "pay/db", "rule": "1", "role": "dba",
@@ -56,7 +66,7 @@ func question(t testing.TB) *authv3.CheckRequest {
 	}}
 }
 
-func asked(t testing.TB, q *authv3.CheckRequest) []byte {
+func encoded(t testing.TB, q *authv3.CheckRequest) []byte {
 	b, err := proto.Marshal(q)
 	if err != nil {
 		t.Fatal(err)
@@ -67,15 +77,17 @@ func asked(t testing.TB, q *authv3.CheckRequest) []byte {
 // What is known before a request is forwarded is the same in its intent and at its
 // end.
 func TestAnIntentSaysWhatItsEndWillSay(t *testing.T) {
-	got, err := intentOf(asked(t, question(t)))
+	got, err := read("e-1", encoded(t, checkRequest(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := newRequestEntry("", TypeEnd, full())
-	want.Type = TypeIntent
-	// What only the end knows.
-	want.Epoch, want.Connection, want.DurationMs, want.Status, want.ResponseFlags, want.Details, want.BytesIn, want.BytesOut = "", "", 0, 0, "", "", 0, 0
-	want.ClientCertificate, want.PeerAddress, want.UpstreamAddress, want.UpstreamCluster, want.Attempts, want.Cut = "", "", "", "", 0, ""
+	// As an end of the same request: see the receiver's test.
+	want := audit.RequestEntry{
+		V: 1, Key: "6f1c", Type: "intent", Gateway: "ops/gw", StreamID: "6f1c", Epoch: "e-1", Start: time.Date(2026, 11, 23, 22, 0, 0, 123456000, time.UTC),
+		Method: "POST", Host: "db.example", Path: "/failover?to=redacted&redacted",
+		Route: "pay/db", Rule: "1", Activations: []string{"pay/a", "pay/b"}, Role: "dba", Incident: "INC-1", Opening: "o-1",
+		Issuer: "https://idp", Subject: "bob", JTI: "j-1", ClientAddress: "192.0.2.7:1234",
+	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
@@ -86,23 +98,23 @@ func TestAnIntentThatDoesNotSayOfWhatIsRefused(t *testing.T) {
 		"id":      func(a *authv3.AttributeContext) { a.Request.Http.Headers = nil },
 		"time":    func(a *authv3.AttributeContext) { a.Request.Time = nil },
 		"opening": func(a *authv3.AttributeContext) { a.RouteMetadataContext = nil },
-		"who":     func(a *authv3.AttributeContext) { delete(a.MetadataContext.FilterMetadata, jwtNamespace) },
+		"who":     func(a *authv3.AttributeContext) { delete(a.MetadataContext.FilterMetadata, claimsNamespace) },
 	} {
-		q := question(t)
+		q := checkRequest(t)
 		forget(q.Attributes)
-		if e, err := intentOf(asked(t, q)); !errors.Is(err, errIntent) {
+		if e, err := read("e-1", encoded(t, q)); !errors.Is(err, errIntent) {
 			t.Errorf("without %s: %+v, %v", name, e, err)
 		}
 	}
-	if _, err := intentOf([]byte{0x0a, 0xff}); !errors.Is(err, errWire) {
+	if _, err := read("e-1", []byte{0x0a, 0xff}); !errors.Is(err, errWire) {
 		t.Errorf("half a message: %v", err)
 	}
 }
 
 func TestBytesThatAreNotUTF8AreAnIntentToo(t *testing.T) {
-	q := asked(t, question(t))
+	q := encoded(t, checkRequest(t))
 	q = bytes.ReplaceAll(q, []byte("db.example"), []byte("db\xff\xfe\x00ample"))
-	e, err := intentOf(q)
+	e, err := read("e-1", q)
 	if err != nil || !strings.HasPrefix(e.Host, "db\uFFFD") {
 		t.Errorf("%q, %v", e.Host, err)
 	}
@@ -111,11 +123,11 @@ func TestBytesThatAreNotUTF8AreAnIntentToo(t *testing.T) {
 // keeper is an IntentSink.
 type keeper struct {
 	mu      sync.Mutex
-	entries []RequestEntry
+	entries []audit.RequestEntry
 	err     error
 }
 
-func (k *keeper) Intend(_ context.Context, e RequestEntry) error {
+func (k *keeper) Intend(_ context.Context, e audit.RequestEntry) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.err == nil {
@@ -137,9 +149,7 @@ func TestTheAnswerIsYesOnlyWhenTheIntentIsKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer()
-	i := NewIntents(k, "epoch", slog.New(slog.DiscardHandler))
-	i.Register(s)
+	s := New(k, slog.New(slog.DiscardHandler))
 	go func() { _ = s.Serve(sock) }() // ends with Stop
 	defer s.Stop()
 	conn, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -148,26 +158,26 @@ func TestTheAnswerIsYesOnlyWhenTheIntentIsKept(t *testing.T) {
 	}
 	defer conn.Close()
 	client := authv3.NewAuthorizationClient(conn)
-	ctx := metadata.AppendToOutgoingContext(t.Context(), "epoch", "e-1")
+	ctx := metadata.AppendToOutgoingContext(t.Context(), EpochMetadata, "e-1")
 	ask := func(q *authv3.CheckRequest) (bool, codes.Code) {
 		r, err := client.Check(ctx, q)
 		return err == nil && r.GetStatus().GetCode() == 0 && r.GetHttpResponse() == nil, status.Code(err)
 	}
-	if yes, code := ask(question(t)); !yes || len(k.entries) != 1 || k.entries[0].Key != "6f1c" || k.entries[0].Epoch != "e-1" {
-		t.Errorf("%v %v %+v", yes, code, k.entries)
+	if got, code := ask(checkRequest(t)); !got || len(k.entries) != 1 || k.entries[0].Key != "6f1c" || k.entries[0].Epoch != "e-1" {
+		t.Errorf("%v %v %+v", got, code, k.entries)
 	}
 	k.fail(errors.New("the disk is full of secrets"))
-	if yes, code := ask(question(t)); yes || code != codes.Unavailable {
-		t.Errorf("not kept, and yes: %v %v", yes, code)
+	if got, code := ask(checkRequest(t)); got || code != codes.Unavailable {
+		t.Errorf("not kept, and yes: %v %v", got, code)
 	}
 	k.fail(nil)
-	if yes, code := ask(&authv3.CheckRequest{}); yes || code != codes.Unavailable {
-		t.Errorf("of nothing, and yes: %v %v", yes, code)
+	if got, code := ask(&authv3.CheckRequest{}); got || code != codes.Unavailable {
+		t.Errorf("of nothing, and yes: %v %v", got, code)
 	}
-	if yes, _ := ask(question(t)); !yes {
+	if got, _ := ask(checkRequest(t)); !got {
 		t.Error("the disk has room again, and no")
 	}
-	if got := i.Stats(); got != (IntentStats{Kept: 2, Refused: 2}) {
+	if got := s.Stats(); got != (Stats{Kept: 2, Refused: 2}) {
 		t.Errorf("%+v", got)
 	}
 }
@@ -175,21 +185,21 @@ func TestTheAnswerIsYesOnlyWhenTheIntentIsKept(t *testing.T) {
 // FuzzIntent: whatever comes, nothing is read beyond it, and what is taken says of
 // what it is.
 func FuzzIntent(f *testing.F) {
-	f.Add(asked(f, question(f)))
+	f.Add(encoded(f, checkRequest(f)))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := intentOf(b)
-		if err == nil && (e.Key == "" || e.Opening == "" || e.Type != TypeIntent) {
+		e, err := read("e-1", b)
+		if err == nil && (e.Key == "" || e.Opening == "" || e.Type != audit.TypeIntent) {
 			t.Errorf("%+v", e)
 		}
 	})
 }
 
 func BenchmarkIntent(b *testing.B) {
-	q := asked(b, question(b))
+	q := encoded(b, checkRequest(b))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := intentOf(q); err != nil {
+		if _, err := read("e-1", q); err != nil {
 			b.Fatal(err)
 		}
 	}

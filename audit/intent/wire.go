@@ -1,11 +1,14 @@
-package audit
+package intent
 
 import (
+	"errors"
 	"math"
 	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
+
+var errWire = errors.New("not the wire format of protobuf")
 
 // wire is the value of a field of a protobuf message as it is on the wire: read
 // where it lies, and nothing kept of what nobody asks for.
@@ -84,7 +87,7 @@ const (
 	fieldStruct protowire.Number = 5
 )
 
-// text of a google.protobuf.Value: as claim, of what is neither a string nor a
+// text of a google.protobuf.Value: of what is neither a string nor a
 // number nothing.
 func (v wire) text() (s string) {
 	_ = each(v.bytes, func(n protowire.Number, v wire) error { // what cannot be read is nothing
