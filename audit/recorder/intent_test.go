@@ -147,3 +147,37 @@ func TestRequestsThatWaitForADeadDiskAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// BenchmarkIntend is what an intent costs on the disk of the temporary directory.
+func BenchmarkIntend(b *testing.B) {
+	for _, callers := range []int{1, 16} {
+		b.Run(fmt.Sprint(callers, " at once"), func(b *testing.B) {
+			discard := slog.New(slog.DiscardHandler)
+			r, err := New(OpenLog(filepath.Join(b.TempDir(), "log"), merkle.Options{Log: discard, Now: time.Now}), nil, Options{Log: discard, Now: time.Now})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer r.Close()
+			e := intent("6f1c2a7e-0000-4000-8000-000000000000")
+			e.Method, e.Host, e.Path, e.Route, e.Rule, e.Role = "GET", "db.example.com", "/state/replicas", "pay/db", "#0", "db-oncall"
+			e.Issuer, e.Subject, e.Activations = "https://sso.example.com", "ana@example.com", []string{"pay/inc-4711"}
+			b.SetParallelism(callers)
+			b.ReportAllocs()
+			if callers == 1 {
+				for b.Loop() {
+					if err := r.Intend(b.Context(), e); err != nil {
+						b.Fatal(err)
+					}
+				}
+				return
+			}
+			b.RunParallel(func(p *testing.PB) {
+				for p.Next() {
+					if err := r.Intend(b.Context(), e); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
