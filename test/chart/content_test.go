@@ -125,22 +125,74 @@ func TestCRDsAreInstalledOnceAndUpgradedBeforeAnUpgrade(t *testing.T) {
 	}
 }
 
-func TestTheControllerIsHardened(t *testing.T) {
+func TestTheControllerAndTheAuditLogServiceAreHardened(t *testing.T) {
 	for _, name := range cases(t) {
-		pod := one[appsv1.StatefulSet](t, rendered(t, name), "StatefulSet", "breakglass-controller").Spec.Template.Spec
-		c := pod.Containers[0]
-		switch {
-		case len(pod.Containers) != 1 || len(pod.InitContainers) != 0,
-			pod.HostNetwork || pod.HostPID || pod.HostIPC,
-			!*pod.SecurityContext.RunAsNonRoot || *pod.SecurityContext.RunAsUser != 65532 || pod.SecurityContext.SeccompProfile.Type != "RuntimeDefault",
-			*c.SecurityContext.AllowPrivilegeEscalation || !*c.SecurityContext.ReadOnlyRootFilesystem || c.SecurityContext.Privileged != nil,
-			!reflect.DeepEqual(fmt.Sprint(c.SecurityContext.Capabilities.Drop), "[ALL]") || len(c.SecurityContext.Capabilities.Add) != 0,
-			c.LivenessProbe.HTTPGet.Path != "/healthz" || c.ReadinessProbe.HTTPGet.Path != "/readyz":
-			t.Errorf("%s: %+v", name, pod)
+		objects := rendered(t, name)
+		for _, set := range []string{"breakglass-controller", "breakglass-audit"} {
+			if name == "bare" && set == "breakglass-audit" {
+				continue // it is left out
+			}
+			pod := one[appsv1.StatefulSet](t, objects, "StatefulSet", set).Spec.Template.Spec
+			c := pod.Containers[0]
+			switch {
+			case len(pod.Containers) != 1 || len(pod.InitContainers) != 0,
+				pod.HostNetwork || pod.HostPID || pod.HostIPC,
+				!*pod.SecurityContext.RunAsNonRoot || *pod.SecurityContext.RunAsUser != 65532 || pod.SecurityContext.SeccompProfile.Type != "RuntimeDefault",
+				*c.SecurityContext.AllowPrivilegeEscalation || !*c.SecurityContext.ReadOnlyRootFilesystem || c.SecurityContext.Privileged != nil,
+				!reflect.DeepEqual(fmt.Sprint(c.SecurityContext.Capabilities.Drop), "[ALL]") || len(c.SecurityContext.Capabilities.Add) != 0,
+				c.LivenessProbe.HTTPGet.Path != "/healthz" || c.ReadinessProbe.HTTPGet.Path != "/readyz":
+				t.Errorf("%s: %+v", name, pod)
+			}
+			for _, v := range pod.Volumes {
+				if v.HostPath != nil {
+					t.Errorf("%s: a volume of the host", name)
+				}
+			}
 		}
-		for _, v := range pod.Volumes {
-			if v.HostPath != nil {
-				t.Errorf("%s: a volume of the host", name)
+	}
+}
+
+// A port-forward reaches the loopback of a pod, and nothing else does: readers come by the API server only.
+func TestReadersOfTheAuditLogComeToTheLoopbackOfThePodOnly(t *testing.T) {
+	set := one[appsv1.StatefulSet](t, rendered(t, "default"), "StatefulSet", "breakglass-audit")
+	c := set.Spec.Template.Spec.Containers[0]
+	if !slices.Contains(c.Args, "--read-address=127.0.0.1:18002") {
+		t.Errorf("the arguments are %q", c.Args)
+	}
+	for _, port := range c.Ports {
+		if port.ContainerPort == 18002 {
+			t.Error("the port for readers is told to others")
+		}
+	}
+	if *set.Spec.Replicas != 1 {
+		t.Error("a log has one writer")
+	}
+}
+
+func TestSinksAreInThePodsOfWhoeverTellsThem(t *testing.T) {
+	objects := rendered(t, "full")
+	for _, name := range []string{"breakglass-controller", "breakglass-audit"} {
+		pod := one[appsv1.StatefulSet](t, objects, "StatefulSet", name).Spec.Template
+		var file struct {
+			Sinks []struct{ Name string }
+		}
+		if err := yaml.Unmarshal([]byte(pod.Annotations["breakglass.dev/sinks"]), &file); err != nil || len(file.Sinks) != 2 || file.Sinks[0].Name != "alertmanager" {
+			t.Errorf("%s: %+v, error %v", name, file, err)
+		}
+		c := pod.Spec.Containers[0]
+		if !slices.Contains(c.Args, "--sinks=/etc/breakglass/sinks/sinks.yaml") {
+			t.Errorf("%s has the arguments %q", name, c.Args)
+		}
+		at := map[string]string{}
+		for _, m := range c.VolumeMounts {
+			at[m.Name] = m.MountPath
+		}
+		for _, v := range pod.Spec.Volumes {
+			if at[v.Name] == "" {
+				t.Errorf("%s: volume %s is not mounted", name, v.Name)
+			}
+			if v.Secret != nil && v.Secret.SecretName == "siem-token" && at[v.Name] != "/etc/breakglass/secrets/siem-token" {
+				t.Errorf("%s: the Secret is at %s", name, at[v.Name])
 			}
 		}
 	}
@@ -168,13 +220,13 @@ func TestAlertsAndDashboardAskForMetricsThatExist(t *testing.T) {
 	if len(known) < 15 {
 		t.Fatalf("knows only %v", known)
 	}
-	for _, f := range []string{"alerts.yaml", "dashboard.json"} {
+	for _, f := range []string{"alerts.yaml", "alerts-audit.yaml", "dashboard.json"} {
 		text, err := os.ReadFile(filepath.Join(chart, "files", f))
 		if err != nil {
 			t.Fatal(err)
 		}
 		asked := regexp.MustCompile(`\bbreakglass_[a-z_]+`).FindAllString(string(text), -1)
-		if len(asked) < 10 {
+		if len(asked) < 5 {
 			t.Errorf("%s asks only for %v", f, asked)
 		}
 		for _, name := range asked {
@@ -186,9 +238,13 @@ func TestAlertsAndDashboardAskForMetricsThatExist(t *testing.T) {
 }
 
 func TestEveryAlertSaysWhatItIsAndWhatToDo(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(chart, "files", "alerts.yaml"))
-	if err != nil {
-		t.Fatal(err)
+	var text []byte
+	for _, f := range []string{"alerts.yaml", "alerts-audit.yaml"} {
+		part, err := os.ReadFile(filepath.Join(chart, "files", f))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, part...)
 	}
 	var spec struct {
 		Groups []struct {
@@ -203,7 +259,7 @@ func TestEveryAlertSaysWhatItIsAndWhatToDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{}
-	for _, r := range spec.Groups[0].Rules {
+	for _, r := range append(spec.Groups[0].Rules, spec.Groups[1].Rules...) {
 		if seen[r.Alert] || r.Expr == "" || r.Annotations["summary"] == "" || r.Annotations["description"] == "" || !slices.Contains([]string{"info", "warning", "critical"}, r.Labels["severity"]) {
 			t.Errorf("%+v", r)
 		}

@@ -62,6 +62,9 @@ func init() {
 	row("which Envoys there are", here, "/pods", read...)
 	row("who leads, and what the Envoys of each replica serve", here, "coordination.k8s.io/leases", "get", "list", "watch", "create", "update", "patch")
 
+	row("by which readers know the audit log service", here, "/configmaps", "create")
+	row("by which readers know the audit log service", here, "/configmaps[breakglass-audit-ca]", "patch")
+
 	row("certificates of listeners and of Gateways, keys of issuers", secrets, "/secrets", read...)
 	row("keys of issuers, authorities of backends", secrets, "/configmaps", read...)
 }
@@ -156,6 +159,9 @@ func TestSecretsAreReadInListedNamespacesOnly(t *testing.T) {
 			if !slices.Contains(rule.Resources, "secrets") && !slices.Contains(rule.Resources, "configmaps") {
 				continue
 			}
+			if slices.Equal(rule.ResourceNames, []string{"breakglass-audit-ca"}) {
+				continue // public keys
+			}
 			if r.kind != "Role" {
 				t.Errorf("%s reads Secrets or ConfigMaps of every namespace", r.name)
 			}
@@ -171,7 +177,7 @@ func TestSecretsAreReadInListedNamespacesOnly(t *testing.T) {
 func TestARoleForPeopleHasOnePart(t *testing.T) {
 	writes := map[string][]string{}
 	for _, r := range roles(t, rendered(t, "full")) {
-		if strings.HasPrefix(r.name, "breakglass-controller") {
+		if strings.HasPrefix(r.name, "breakglass-controller") || r.name == "breakglass-audit" {
 			continue
 		}
 		for _, rule := range r.rules {
@@ -193,6 +199,7 @@ func TestARoleForPeopleHasOnePart(t *testing.T) {
 		"breakglass-activator-db-failover":          {"activations  create", "emergencyroles db-failover activate"},
 		"breakglass-activator-deploy-rollback":      {"activations  create", "emergencyroles deploy-rollback activate"},
 		"breakglass-activator-diagnostics-readonly": {"activations  create", "emergencyroles diagnostics-readonly activate"},
+		"breakglass-auditor":                        {"pods/portforward breakglass-audit-0 create"}, // the way to what it reads
 		"breakglass-revoker":                        {"activations  update", "activations  patch"},
 		"breakglass-policy-admin":                   {"emergencypolicies  create", "emergencypolicies  update", "emergencypolicies  patch", "emergencypolicies  delete"},
 	}
@@ -204,5 +211,50 @@ func TestARoleForPeopleHasOnePart(t *testing.T) {
 	}
 	if len(writes) > 0 {
 		t.Errorf("others write: %v", writes)
+	}
+}
+
+func TestTheAuditLogServiceAsksWhoReadsAndNothingElse(t *testing.T) {
+	var got []string
+	for _, r := range roles(t, rendered(t, "default")) {
+		if r.name != "breakglass-audit" {
+			continue
+		}
+		for _, rule := range r.rules {
+			got = append(got, strings.Join(rule.Resources, ",")+" "+strings.Join(rule.Verbs, ","))
+		}
+	}
+	if want := []string{"tokenreviews create", "subjectaccessreviews create"}; !slices.Equal(got, want) {
+		t.Errorf("it may %q, want %q", got, want)
+	}
+	for _, o := range rendered(t, "default") {
+		if o.GetKind() != "RoleBinding" && o.GetKind() != "ClusterRoleBinding" {
+			continue
+		}
+		var b rbacv1.RoleBinding
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &b); err != nil {
+			t.Fatal(err)
+		}
+		if b.Subjects[0].Name == "breakglass-audit" && b.RoleRef.Name != "breakglass-audit" && b.RoleRef.Name != "extension-apiserver-authentication-reader" {
+			t.Errorf("it has the role %s", b.RoleRef.Name)
+		}
+	}
+}
+
+// As before there was one: no object, no right and no flag is there because of it.
+func TestWithoutTheAuditLogServiceNothingIsThereForIt(t *testing.T) {
+	text, err := template(t, "--values", "testdata/full.values.yaml", "--set", "audit.service.enabled=false", "--set-json", "audit.service.sinks=[]")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range parse(t, text) {
+		if strings.HasPrefix(o.GetName(), "breakglass-audit") {
+			t.Errorf("there is a %s %s", o.GetKind(), o.GetName())
+		}
+	}
+	for _, word := range []string{"audit-service", "breakglass-audit-ca", "--sinks", "BreakglassAuditService"} {
+		if strings.Contains(text, word) {
+			t.Errorf("there is %q", word)
+		}
 	}
 }

@@ -140,7 +140,7 @@ func TestTheControllerCanReadItsFile(t *testing.T) {
 	for _, name := range cases(t) {
 		t.Run(name, func(t *testing.T) {
 			for _, o := range rendered(t, name) {
-				if o.GetKind() != "StatefulSet" {
+				if o.GetKind() != "StatefulSet" || o.GetName() != "breakglass-controller" {
 					continue
 				}
 				text, _, err := unstructured.NestedString(o.Object, "spec", "template", "metadata", "annotations", "breakglass.dev/config")
@@ -175,6 +175,9 @@ func TestBadValuesAreRefusedWithTheirName(t *testing.T) {
 		{[]string{`service.type="ExternalName"`}, "at '/service/type': value must be one of 'ClusterIP', 'NodePort', 'LoadBalancer'"},
 		{[]string{`gatewayNamespaces=["*"]`}, "at '/gatewayNamespaces/0': '*' does not match pattern"},
 		{[]string{`gateway.protocol="TCP"`}, "at '/gateway/protocol': value must be one of 'HTTPS', 'HTTP'"},
+		{[]string{`audit.service.replicas=2`}, "additional properties 'replicas' not allowed"},
+		{[]string{`audit.service.size="much"`}, "at '/audit/service/size': 'much' does not match pattern"},
+		{[]string{`audit.service.sinks=[{"jsonLines":{"path":"/x"}}]`}, "at '/audit/service/sinks/0': missing property 'name'"},
 		{[]string{`audit.volume={"configMap":{}}`}, "additional properties 'configMap' not allowed"},
 		{[]string{`policy.issuers=[{"name":"sso"}]`}, "at '/policy/issuers/0': missing properties 'issuer', 'jwks'"},
 		{[]string{`policy.roles=[{"name":"Big","grants":[]}]`}, "at '/policy/roles/0/name': 'Big' does not match pattern"},

@@ -24,11 +24,44 @@ service:
   {{- end }}
   {{- end }}
 audit:
-  {{- toYaml .Values.audit | nindent 2 }}
+  {{- toYaml (pick .Values.audit "volume") | nindent 2 }}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 networkPolicy:
   {{- toYaml .Values.networkPolicy | nindent 2 }}
+{{- end }}
+
+{{/* The file of --sinks; its fields are in audit/sink. */}}
+{{- define "breakglass.sinks" -}}
+sinks:
+  {{- toYaml .Values.audit.service.sinks | nindent 2 }}
+{{- end }}
+
+{{/* Where whoever delivers to sinks finds that file, and the Secrets that it names files of. */}}
+{{- define "breakglass.sinkMounts" -}}
+{{- with .Values.audit.service }}
+{{- if .sinks }}
+- {name: sinks, mountPath: /etc/breakglass/sinks, readOnly: true}
+{{- range .sinkSecrets }}
+- {name: {{ printf "sink-%s" (sha256sum . | trunc 12) }}, mountPath: /etc/breakglass/secrets/{{ . }}, readOnly: true}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "breakglass.sinkVolumes" -}}
+{{- with .Values.audit.service }}
+{{- if .sinks }}
+- name: sinks
+  downwardAPI:
+    items:
+    - {path: sinks.yaml, fieldRef: {fieldPath: "metadata.annotations['breakglass.dev/sinks']"}}
+{{- range .sinkSecrets }}
+- name: {{ printf "sink-%s" (sha256sum . | trunc 12) }}
+  secret: {secretName: {{ . }}}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}

@@ -13,6 +13,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: controller
 {{- end }}
 
+{{- define "breakglass.auditSelector" -}}
+app.kubernetes.io/name: breakglass
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: audit
+{{- end }}
+
 {{/* The pods of all fleets, as the controller labels them. */}}
 {{- define "breakglass.fleetSelector" -}}
 app.kubernetes.io/managed-by: breakglass-controller
