@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -207,6 +208,43 @@ func TestOpeningOnAFullDiskIsAnErrorAndHarmsNothing(t *testing.T) {
 		add(t, l, 0, 2)
 		closeLog(t, l)
 		sound(t, dir, VerifyOptions{})
+	}
+}
+
+func TestALogWithEntriesIsOpenedOnAFullDiskAndSignedOnceThereIsRoom(t *testing.T) {
+	killed := filepath.Join(t.TempDir(), "log")
+	d := &disk{}
+	l := open(t, killed, Options{open: d.open})
+	full := func(_, name string) error {
+		if strings.HasPrefix(name, checkpointName) {
+			return errFull
+		}
+		return nil
+	}
+	d.set(full)
+	add(t, l, 0, 5)
+	dir := copyDir(t, killed)
+	l = open(t, dir, Options{Log: quiet, open: d.open})
+	if l.Err() == nil {
+		t.Fatal("nothing is wrong with a log that cannot be signed")
+	}
+	if r := l.From(0); l.Size() != 6 {
+		t.Fatal(l.Size())
+	} else if got, err := r.Next(100, 1<<20); err != nil || len(got) != 6 {
+		t.Fatalf("%d entries can be read, %v", len(got), err)
+	}
+	d.set(nil)
+	for late := time.After(10 * time.Second); l.Err() != nil; {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-late:
+			t.Fatal("it is not signed although there is room")
+		}
+	}
+	add(t, l, 5, 6)
+	closeLog(t, l)
+	if r := sound(t, dir, VerifyOptions{}); r.Unsigned != 0 {
+		t.Fatalf("%+v", r)
 	}
 }
 

@@ -112,10 +112,10 @@
 // where a write was not finished when the power failed), when they are after the
 // checkpoint; removes a last segment without a whole entry; derives hashes again
 // that are missing or wrong; and brings the change of a key to its end when its
-// entry is in the log, or takes it back. Then it signs. Recovered says what was
-// done. All else is refused and left as it is: a line that is no entry
-// (CorruptError), and a directory that holds less than, or something else than,
-// its own checkpoint vouches for (RollbackError).
+// entry is in the log, or takes it back. Then it signs (on a full disk: once there is
+// room). Recovered says what was done. All else is refused and left as it is: a line
+// that is no entry (CorruptError), and a directory that holds less than, or something
+// else than, its own checkpoint vouches for (RollbackError).
 //
 // # What it cannot show
 //

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 )
 
@@ -35,6 +37,9 @@ type Options struct {
 	// Hold is the seq from which on nothing is removed, however old it is: somebody
 	// has not got it yet. Default: nothing is held.
 	Hold func() uint64
+	// Short says that there is little room: then what is not held is removed however
+	// young it is, by whole segments. It is asked every minute. Default: never.
+	Short func() bool
 	// Origin names a new log in its checkpoints; without spaces and plus signs.
 	// Default "breakglass.dev/log/" and a random id. An existing log keeps its own.
 	Origin string
@@ -61,6 +66,9 @@ func (o *Options) defaults() {
 	}
 	if o.Hold == nil {
 		o.Hold = func() uint64 { return math.MaxUint64 }
+	}
+	if o.Short == nil {
+		o.Short = func() bool { return false }
 	}
 	if o.open == nil {
 		o.open = durable.Open
@@ -147,7 +155,13 @@ func (l *Log) start() error {
 		l.sinks = append(l.sinks, newSink(s, l.opts.Log))
 	}
 	if err := l.sign(); err != nil {
-		return err
+		// On a full disk nothing can be signed. What is there can be read, and what frees
+		// the disk may wait for that.
+		if l.tip.tree.n == 0 || len(l.keys) > 1 || !errors.Is(err, unix.ENOSPC) {
+			return err
+		}
+		l.opts.Log.Error("audit entries cannot be signed", "dir", l.dir, "error", err)
+		wake(l.signWake)
 	}
 	if len(l.keys) > 1 {
 		if err := l.finishKey(); err != nil {

@@ -12,8 +12,9 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 )
 
-// tidyEvery is how often old segments are looked for.
-const tidyEvery = time.Hour
+// tidyEvery is how often old segments are looked for, shortEvery how often it is
+// asked whether there is room.
+const tidyEvery, shortEvery = time.Hour, time.Minute
 
 // retentionData is the data of an entry of kind retention.
 type retentionData struct {
@@ -24,16 +25,21 @@ type retentionData struct {
 }
 
 func (l *Log) tidyLoop() {
-	if l.opts.Retention < 0 {
-		return
-	}
+	tick := time.NewTicker(shortEvery)
+	defer tick.Stop()
+	last, due := time.Time{}, true
 	for {
-		if err := l.tidy(); err != nil && !errors.Is(err, ErrClosed) {
-			l.opts.Log.Warn("old audit entries are not removed", "dir", l.dir, "error", err)
+		if due || time.Since(last) >= tidyEvery || l.opts.Short() {
+			last = time.Now()
+			if err := l.tidy(); err != nil && !errors.Is(err, ErrClosed) {
+				l.opts.Log.Warn("old audit entries are not removed", "dir", l.dir, "error", err)
+			}
 		}
 		select {
 		case <-l.tidyWake:
-		case <-time.After(tidyEvery):
+			due = true
+		case <-tick.C:
+			due = false
 		case <-l.written:
 			return
 		}
@@ -82,6 +88,10 @@ func (l *Log) tidy() error {
 // oldSegments are those that ended before the time that is kept: when the next
 // one begins. The newest is never among them, nor is what is held.
 func (l *Log) oldSegments() (old []segment, before uint64, err error) {
+	short := l.opts.Short()
+	if l.opts.Retention < 0 && !short {
+		return nil, 0, nil
+	}
 	segs, err := segments(l.dir)
 	if err != nil {
 		return nil, 0, err
@@ -94,7 +104,7 @@ func (l *Log) oldSegments() (old []segment, before uint64, err error) {
 		if err != nil {
 			return nil, 0, err
 		}
-		if p == nil || !p.time.Before(limit) {
+		if p == nil || !short && !p.time.Before(limit) {
 			break
 		}
 		n++

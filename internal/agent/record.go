@@ -17,7 +17,7 @@ func (a *agent) record() (err error) {
 	now := func() time.Time { return a.clock.Now().Round(0).UTC() }
 	options := merkle.Options{Log: a.log, Now: now, Retention: a.opts.AuditRetention, Origin: "breakglass.dev/log/" + a.node}
 	if a.ship != nil {
-		options.Hold = a.ship.Hold
+		options.Hold, options.Short, options.SegmentBytes = a.ship.Hold, a.short, shippedSegment
 	}
 	open := recorder.OpenLog(filepath.Join(a.opts.AuditDir, "log"), options)
 	if a.ship != nil {

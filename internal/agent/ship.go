@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/breakglass-gateway/breakglass-gateway/audit/ship"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/pki"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/tlsdir"
@@ -16,6 +18,17 @@ import (
 // has not by then is lost with the pod, and the service says so. It is well within
 // the grace that a pod has besides the draining of its Envoy.
 const shipMost = 15 * time.Second
+
+// shippedSegment is the size of a segment where the log is a buffer: what is confirmed
+// goes by whole segments.
+const shippedSegment = 16 << 20
+
+// short says that less than an eighth of the disk is free: then what the audit log
+// service has is not kept here as well.
+func (a *agent) short() bool {
+	var st unix.Statfs_t
+	return unix.Statfs(a.opts.AuditDir, &st) == nil && st.Bavail < st.Blocks/8
+}
 
 // newShip makes what brings the log of this pod to the audit log service; nil when
 // there is none.

@@ -30,6 +30,7 @@ type pod struct {
 	plane        *plane
 	tls          string
 	metrics      string
+	agentArgs    []string // besides the usual ones
 	agent, envoy *process
 }
 
@@ -58,7 +59,7 @@ func newPod() *pod {
 			}
 		}
 		if CurrentSpecReport().Failed() {
-			for _, name := range []string{"agent.log", "envoy.log"} {
+			for _, name := range []string{"agent.log", "envoy.log", "service.log"} {
 				text, _ := os.ReadFile(filepath.Join(w.Dir, name)) // none is fine
 				GinkgoWriter.Printf("%s:\n%s\n", name, tail(string(text), 40))
 			}
@@ -75,26 +76,37 @@ func tail(s string, n int) string {
 // certify writes a certificate as kubelet does.
 func (p *pod) certify(a *pki.Authority, s pki.Subject) {
 	GinkgoHelper()
+	p.certifyIn(p.tls, a, s)
+}
+
+func (p *pod) certifyIn(dir string, a *pki.Authority, s pki.Subject) {
+	GinkgoHelper()
 	data, err := a.Issue(s, time.Now())
 	Expect(err).NotTo(HaveOccurred())
 	data[pki.KeyTrusted] = p.plane.authority.Trusted()
-	version := filepath.Join(p.tls, ".."+p.Unique())
+	version := filepath.Join(dir, ".."+p.Unique())
 	Expect(os.Mkdir(version, 0o700)).To(Succeed())
 	for name, value := range data {
 		Expect(os.WriteFile(filepath.Join(version, name), value, 0o600)).To(Succeed())
-		if _, err := os.Lstat(filepath.Join(p.tls, name)); os.IsNotExist(err) {
-			Expect(os.Symlink(filepath.Join("..data", name), filepath.Join(p.tls, name))).To(Succeed())
+		if _, err := os.Lstat(filepath.Join(dir, name)); os.IsNotExist(err) {
+			Expect(os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name))).To(Succeed())
 		}
 	}
-	link := filepath.Join(p.tls, "..data_tmp")
+	link := filepath.Join(dir, "..data_tmp")
 	Expect(os.Symlink(filepath.Base(version), link)).To(Succeed())
-	Expect(os.Rename(link, filepath.Join(p.tls, "..data"))).To(Succeed())
+	Expect(os.Rename(link, filepath.Join(dir, "..data"))).To(Succeed())
 }
 
 func (p *pod) spawn(name string, args ...string) *process {
 	GinkgoHelper()
 	args = append(args, "--gateway", "pay/door", "--run-dir", filepath.Join(p.Dir, "run"), "--audit-dir", p.Data, "--log-format", "text")
-	cmd := exec.Command(testbed.Binary(), append([]string{name}, args...)...)
+	return p.run(name, append([]string{name}, args...)...)
+}
+
+// run starts breakglass; what it says goes to a file of that name.
+func (p *pod) run(name string, args ...string) *process {
+	GinkgoHelper()
+	cmd := exec.Command(testbed.Binary(), args...)
 	log, err := os.OpenFile(filepath.Join(p.Dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	Expect(err).NotTo(HaveOccurred())
 	defer log.Close()
@@ -110,7 +122,7 @@ func (p *pod) spawn(name string, args ...string) *process {
 
 func (p *pod) startAgent() {
 	GinkgoHelper()
-	p.agent = p.spawn("agent", "--pod", "pod-1", "--tls-dir", p.tls, "--controller", p.plane.address, "--server-name", serverName, "--metrics-address", p.metrics)
+	p.agent = p.spawn("agent", append([]string{"--pod", "pod-1", "--tls-dir", p.tls, "--controller", p.plane.address, "--server-name", serverName, "--metrics-address", p.metrics}, p.agentArgs...)...)
 }
 
 func (p *pod) startEnvoy(more ...string) {
