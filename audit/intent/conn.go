@@ -3,18 +3,17 @@ package intent
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit"
 )
 
 const (
@@ -39,18 +38,15 @@ const (
 type conn struct {
 	server *Server
 	net    net.Conn
+	in     *bufio.Reader
 	framer *http2.Framer
 	asked  map[uint32]*question // streams whose message is not whole
 	last   uint32               // highest stream
 	read   uint32               // bytes of which Envoy was not told yet
-	window atomic.Int64         // bytes of answers that Envoy takes
-	live   atomic.Int64         // streams that wait for the disk
-
-	mu      sync.Mutex
-	out     []byte // to be written
-	spare   []byte
-	writing bool
-	failed  error
+	window int64                // bytes of answers that Envoy takes
+	whole  []uint32             // streams that wait for the disk, with
+	wanted []audit.RequestEntry // what they ask for
+	out    []byte               // to be written
 }
 
 // question is a stream on its way in.
@@ -61,9 +57,11 @@ type question struct {
 }
 
 func newConn(s *Server, c net.Conn) *conn {
-	k := &conn{server: s, net: c, asked: map[uint32]*question{}}
-	k.window.Store(65535) // RFC 9113, section 6.9.2
-	k.framer = http2.NewFramer(writer{k}, bufio.NewReaderSize(c, 64<<10))
+	k := &conn{
+		server: s, net: c, in: bufio.NewReaderSize(c, 64<<10), asked: map[uint32]*question{},
+		window: 65535, // RFC 9113, section 6.9.2
+	}
+	k.framer = http2.NewFramer(writer{k}, k.in)
 	k.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	k.framer.MaxHeaderListSize = 64 << 10
 	k.framer.SetMaxReadFrameSize(16 << 10)
@@ -71,22 +69,22 @@ func newConn(s *Server, c net.Conn) *conn {
 	return k
 }
 
-// writer is what the Framer writes to: each frame in one call.
+// writer is what the Framer writes to.
 type writer struct{ *conn }
 
-func (w writer) Write(b []byte) (int, error) { return len(b), w.send(b) }
+func (w writer) Write(b []byte) (int, error) {
+	w.out = append(w.out, b...)
+	return len(b), nil
+}
 
-// serve until the connection ends. It returns nil when Envoy ended it.
+// serve until the connection ends. It returns nil when Envoy, or Stop, ended it.
+//
+// What has come is read to its end before the disk is asked, once for all of it; what
+// comes meanwhile waits in the socket, and is the next.
 func (c *conn) serve() (err error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var asked sync.WaitGroup
-	defer func() {
-		_ = c.net.Close() // it ends here, whoever ended it
-		asked.Wait()
-		cancel()
-	}()
+	defer c.net.Close() // it ends here, whoever ended it
 	preface := make([]byte, len(http2.ClientPreface))
-	if _, err := io.ReadFull(c.net, preface); err != nil {
+	if _, err := io.ReadFull(c.in, preface); err != nil {
 		return nil // nobody asked anything
 	}
 	if string(preface) != http2.ClientPreface {
@@ -95,14 +93,17 @@ func (c *conn) serve() (err error) {
 	err = errors.Join(
 		c.framer.WriteSettings(
 			http2.Setting{ID: http2.SettingInitialWindowSize, Val: maxMessage},
-			http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: maxStreams},
-			http2.Setting{ID: http2.SettingHeaderTableSize, Val: 4096}),
+			http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: maxStreams}),
 		c.framer.WriteWindowUpdate(0, connWindow))
 	for err == nil {
+		if c.in.Buffered() == 0 || len(c.whole) >= maxStreams {
+			if err = c.answer(); err != nil {
+				break
+			}
+		}
 		var f http2.Frame
-		f, err = c.framer.ReadFrame()
-		if err == nil {
-			err = c.take(ctx, &asked, f)
+		if f, err = c.framer.ReadFrame(); err == nil {
+			err = c.take(f)
 		}
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || isReset(err) {
@@ -117,12 +118,12 @@ func isReset(err error) bool {
 }
 
 // take one frame.
-func (c *conn) take(ctx context.Context, asked *sync.WaitGroup, f http2.Frame) error {
+func (c *conn) take(f http2.Frame) error {
 	switch f := f.(type) {
 	case *http2.MetaHeadersFrame:
 		return c.headers(f)
 	case *http2.DataFrame:
-		return c.data(ctx, asked, f)
+		return c.data(f)
 	case *http2.SettingsFrame:
 		if f.IsAck() {
 			return nil
@@ -138,10 +139,10 @@ func (c *conn) take(ctx context.Context, asked *sync.WaitGroup, f http2.Frame) e
 		return c.framer.WritePing(true, f.Data)
 	case *http2.WindowUpdateFrame:
 		if f.StreamID == 0 {
-			c.window.Add(int64(f.Increment))
+			c.window += int64(f.Increment)
 		}
 	case *http2.RSTStreamFrame:
-		delete(c.asked, f.StreamID) // what waits for the disk may be durable, and nobody is told
+		delete(c.asked, f.StreamID) // what waits for the disk is kept nevertheless, and the answer ignored
 	}
 	return nil
 }
@@ -154,7 +155,7 @@ func (c *conn) headers(f *http2.MetaHeadersFrame) error {
 	if f.StreamEnded() || f.Truncated {
 		return errors.New("a stream without a message")
 	}
-	if len(c.asked)+int(c.live.Load()) >= maxStreams {
+	if len(c.asked) >= maxStreams {
 		return fmt.Errorf("more than %d streams", maxStreams)
 	}
 	q := &question{other: f.PseudoValue("path") != checkPath}
@@ -167,7 +168,7 @@ func (c *conn) headers(f *http2.MetaHeadersFrame) error {
 	return nil
 }
 
-func (c *conn) data(ctx context.Context, asked *sync.WaitGroup, f *http2.DataFrame) error {
+func (c *conn) data(f *http2.DataFrame) error {
 	c.read += f.Length
 	if c.read >= connWindow/4 {
 		if err := c.framer.WriteWindowUpdate(0, c.read); err != nil {
@@ -187,50 +188,76 @@ func (c *conn) data(ctx context.Context, asked *sync.WaitGroup, f *http2.DataFra
 		return nil
 	}
 	delete(c.asked, f.StreamID)
-	id := f.StreamID
-	c.live.Add(1)
-	asked.Go(func() {
-		c.answer(id, c.ask(ctx, q))
-		c.live.Add(-1)
-	})
+	if e, err := q.read(); err != nil {
+		c.server.refuse(1, err)
+		c.put(no, f.StreamID)
+	} else {
+		c.whole, c.wanted = append(c.whole, f.StreamID), append(c.wanted, e)
+	}
 	return nil
 }
 
-// ask reports whether the answer is yes.
-func (c *conn) ask(ctx context.Context, q *question) bool {
-	// A message has its length before it (the gRPC protocol, Length-Prefixed-Message);
-	// none is compressed.
+// read what is asked for. A message has its length before it (the gRPC protocol,
+// Length-Prefixed-Message); none is compressed.
+func (q *question) read() (audit.RequestEntry, error) {
 	if b := q.body; !q.other && len(b) >= 5 && b[0] == 0 && int(binary.BigEndian.Uint32(b[1:5])) == len(b)-5 {
-		return c.server.keep(ctx, q.epoch, b[5:])
+		return read(q.epoch, b[5:])
 	}
-	return false
+	return audit.RequestEntry{}, errIntent
 }
 
-// answer is the frames that end a stream, and where in them its number goes.
-type answer struct {
+// answer all that waits, when the disk has it, and write what there is to write.
+func (c *conn) answer() error {
+	if len(c.whole) > 0 {
+		reply := no
+		if c.server.keep(c.wanted) {
+			reply = yes
+			if c.window -= int64(len(dataOK) * len(c.whole)); c.window < 0 {
+				return errors.New("it takes no more answers")
+			}
+		}
+		for _, stream := range c.whole {
+			c.put(reply, stream)
+		}
+		clear(c.wanted)
+		c.whole, c.wanted = c.whole[:0], c.wanted[:0]
+	}
+	if len(c.out) == 0 {
+		return nil
+	}
+	if err := c.net.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+		return err
+	}
+	_, err := c.net.Write(c.out)
+	c.out = c.out[:0]
+	return err
+}
+
+// reply is the frames that end a stream, and where in them its number goes.
+type reply struct {
 	frames  []byte
 	streams []int
 }
 
 var (
 	dataOK = []byte{0, 0, 0, 0, 0} // a CheckResponse without a status: OK
-	yes    = (&answer{}).headers(false, ":status", "200", "content-type", "application/grpc").
+	yes    = (&reply{}).headers(false, ":status", "200", "content-type", "application/grpc").
 		frame(http2.FrameData, 0, dataOK).headers(true, "grpc-status", "0")
-	no = (&answer{}).headers(true, ":status", "200", "content-type", "application/grpc", "grpc-status", unavailable)
+	no = (&reply{}).headers(true, ":status", "200", "content-type", "application/grpc", "grpc-status", unavailable)
 )
 
 const unavailable = "14" // google.rpc.Code
 
-func (a *answer) frame(t http2.FrameType, flags http2.Flags, payload []byte) *answer {
+func (r *reply) frame(t http2.FrameType, flags http2.Flags, payload []byte) *reply {
 	n := len(payload)
-	a.streams = append(a.streams, len(a.frames)+5)
-	a.frames = append(a.frames, byte(n>>16), byte(n>>8), byte(n), byte(t), byte(flags), 0, 0, 0, 0)
-	a.frames = append(a.frames, payload...)
-	return a
+	r.streams = append(r.streams, len(r.frames)+5)
+	r.frames = append(r.frames, byte(n>>16), byte(n>>8), byte(n), byte(t), byte(flags), 0, 0, 0, 0)
+	r.frames = append(r.frames, payload...)
+	return r
 }
 
 // headers that leave nothing behind in the table of the connection.
-func (a *answer) headers(last bool, fields ...string) *answer {
+func (r *reply) headers(last bool, fields ...string) *reply {
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
 	for i := 0; i < len(fields); i += 2 {
@@ -240,58 +267,14 @@ func (a *answer) headers(last bool, fields ...string) *answer {
 	if last {
 		flags |= http2.FlagHeadersEndStream
 	}
-	return a.frame(http2.FrameHeaders, flags, block.Bytes())
+	return r.frame(http2.FrameHeaders, flags, block.Bytes())
 }
 
-// answer a stream.
-func (c *conn) answer(stream uint32, is bool) {
-	a := no
-	if is {
-		a = yes
-		if c.window.Add(-int64(len(dataOK))) < 0 {
-			_ = c.net.Close() // Envoy takes no more answers: what waits is refused
-			return
-		}
-	}
-	c.mu.Lock()
+// put an answer with what is to be written.
+func (c *conn) put(r *reply, stream uint32) {
 	at := len(c.out)
-	c.out = append(c.out, a.frames...)
-	for _, n := range a.streams {
+	c.out = append(c.out, r.frames...)
+	for _, n := range r.streams {
 		binary.BigEndian.PutUint32(c.out[at+n:], stream)
 	}
-	_ = c.flush() // if it fails the connection has ended, and with it who asked
-}
-
-// send frames.
-func (c *conn) send(b []byte) error {
-	c.mu.Lock()
-	c.out = append(c.out, b...)
-	return c.flush()
-}
-
-// flush writes what there is, and unlocks. What others add meanwhile goes with the
-// next write, which is that of whoever writes already.
-func (c *conn) flush() error {
-	defer c.mu.Unlock()
-	if c.writing {
-		return c.failed
-	}
-	c.writing = true
-	for len(c.out) > 0 && c.failed == nil {
-		b := c.out
-		c.out = c.spare[:0]
-		c.mu.Unlock()
-		err := c.net.SetWriteDeadline(time.Now().Add(writeTime))
-		if err == nil {
-			_, err = c.net.Write(b)
-		}
-		c.mu.Lock()
-		c.spare = b
-		if err != nil {
-			c.failed = err
-			_ = c.net.Close()
-		}
-	}
-	c.writing = false
-	return c.failed
 }

@@ -16,12 +16,12 @@
 //
 // Every request of a Strict policy passes here, one system call at a time, so that
 // what a general server does for a call (three goroutines that wake one another,
-// flow control that probes, metadata, a decoded message of a hundred objects) is
+// flow control that probes, a decoded message of a hundred objects) is
 // longer than the sync of the disk. The frames and their headers are those of
 // golang.org/x/net/http2; what is here is the order in which they come in unary calls.
 // Anything that is not such a call ends the connection.
 //
-//	read    one goroutine a connection, of which Envoy has one a worker
-//	keep    one goroutine a question: those at the same time share one sync
-//	write   all that is ready, in one call
+// One goroutine serves a connection, of which each worker of Envoy has one: it reads
+// what has come, has all of it synced at once, and answers in one write. Connections
+// share the sync of the log.
 package intent

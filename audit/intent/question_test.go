@@ -56,7 +56,7 @@ func checkRequest(t testing.TB) *authv3.CheckRequest {
 			},
 		},
 		MetadataContext: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
-			"other":      mustStruct(t, map[string]any{"jwt": map[string]any{"sub": "mallory"}}),
+			"other":         mustStruct(t, map[string]any{"jwt": map[string]any{"sub": "mallory"}}),
 			claimsNamespace: mustStruct(t, map[string]any{"header": map[string]any{"alg": "ES256"}, "jwt": map[string]any{"iss": "https://idp", "sub": "bob", "jti": "j-1", "exp": 1e9, "groups": []any{"db"}}}),
 		}},
 		RouteMetadataContext: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
@@ -127,11 +127,11 @@ type keeper struct {
 	err     error
 }
 
-func (k *keeper) Intend(_ context.Context, e audit.RequestEntry) error {
+func (k *keeper) Intend(_ context.Context, e ...audit.RequestEntry) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.err == nil {
-		k.entries = append(k.entries, e)
+		k.entries = append(k.entries, e...)
 	}
 	return k.err
 }

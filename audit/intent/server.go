@@ -12,9 +12,9 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 )
 
-// Sink makes an intent durable, or says why it is not.
+// Sink makes intents durable, all or none, or says why they are not.
 type Sink interface {
-	Intend(context.Context, audit.RequestEntry) error
+	Intend(context.Context, ...audit.RequestEntry) error
 }
 
 // Server answers the questions of Envoys.
@@ -107,27 +107,27 @@ func (s *Server) Stop() {
 	s.served.Wait()
 }
 
-// keep the intent that a message asks for. It reports whether it is durable.
-func (s *Server) keep(ctx context.Context, epoch string, message []byte) bool {
-	e, err := read(epoch, message)
-	if err == nil {
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		err = s.sink.Intend(ctx, e)
-		cancel()
-	}
-	if err != nil {
-		s.refused.Add(1)
-		if !s.failing.Swap(true) {
-			s.log.Error("intents of requests cannot be kept: requests under a Strict policy are refused", "error", err)
-		}
+// patience is how long the disk may take: Envoy waits no longer.
+const patience = 250 * time.Millisecond
+
+// keep intents. It reports whether they are durable.
+func (s *Server) keep(wanted []audit.RequestEntry) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.sink.Intend(ctx, wanted...); err != nil {
+		s.refuse(len(wanted), err)
 		return false
 	}
-	s.kept.Add(1)
+	s.kept.Add(uint64(len(wanted)))
 	if s.failing.Load() && s.failing.Swap(false) {
 		s.log.Info("intents of requests are kept again")
 	}
 	return true
 }
 
-// patience is how long a write may take: Envoy waits no longer.
-const patience = 250 * time.Millisecond
+func (s *Server) refuse(n int, why error) {
+	s.refused.Add(uint64(n))
+	if !s.failing.Swap(true) {
+		s.log.Error("intents of requests cannot be kept: requests under a Strict policy are refused", "error", why)
+	}
+}

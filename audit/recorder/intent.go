@@ -11,38 +11,39 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
 )
 
-// maxIntents bounds how many requests wait for the disk at once. An Envoy has fewer
-// connections than that; more streams are refused.
-const maxIntents = 10_000
-
-var errManyIntents = fmt.Errorf("more than %d requests wait for the disk", maxIntents)
-
-// Intend has the log keep the intent of a request, and returns nil when it is
-// durable. It goes past run, whose entries may wait for one another: those who call
-// at the same time, and run, share one write. When ctx ends an intent that is being
+// Intend has the log keep the intents of requests, all or none, and returns nil when
+// they are durable. It goes past run, whose entries may wait for one another: those
+// who call at the same time, and run, share one write. When ctx ends what is being
 // written may become durable nevertheless.
 //
-// It does not ask whether entries can be kept in other respects (State): this one
-// is, or is not.
-func (r *Recorder) Intend(ctx context.Context, e audit.RequestEntry) error {
+// It does not ask whether entries can be kept in other respects (State): these are,
+// or are not.
+func (r *Recorder) Intend(ctx context.Context, intents ...audit.RequestEntry) error {
 	ledger := r.intents.ledger.Load()
 	if ledger == nil {
 		return errors.New("the audit log is not open")
 	}
-	defer r.intents.waiting.Add(-1)
-	if r.intents.waiting.Add(1) > maxIntents {
-		return errManyIntents
+	drafts := make([]merkle.Draft, len(intents))
+	now := r.opts.Now()
+	for i := range intents {
+		data, err := encode(&intents[i])
+		if err != nil {
+			return fmt.Errorf("the intent of a request: %w", err)
+		}
+		drafts[i] = merkle.Draft{Time: now, Kind: audit.KindRequest, Data: data}
 	}
+	if err := (*ledger).Append(ctx, drafts...); err != nil {
+		return fmt.Errorf("the intent of a request: %w", err)
+	}
+	r.intents.kept.Add(uint64(len(intents)))
+	return nil
+}
+
+// encode the data of an entry.
+func encode(v any) ([]byte, error) {
 	var data bytes.Buffer
 	enc := json.NewEncoder(&data)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(e); err != nil {
-		return fmt.Errorf("the intent of a request: %w", err)
-	}
-	err := (*ledger).Append(ctx, merkle.Draft{Time: r.opts.Now(), Kind: audit.KindRequest, Data: bytes.TrimSuffix(data.Bytes(), []byte("\n"))})
-	if err != nil {
-		return fmt.Errorf("the intent of a request: %w", err)
-	}
-	r.intents.kept.Add(1)
-	return nil
+	enc.SetEscapeHTML(false) // six bytes for one would be the client's to choose
+	err := enc.Encode(v)
+	return bytes.TrimSuffix(data.Bytes(), []byte("\n")), err
 }

@@ -1,7 +1,6 @@
 package recorder
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -102,49 +101,6 @@ func TestAnIntentThatCannotBeKeptIsAnError(t *testing.T) {
 		if q.Key == "early" || q.Key == "full" {
 			t.Errorf("%s is in the log", q.Key)
 		}
-	}
-}
-
-// blocked is a Ledger whose disk does not answer.
-type blocked struct {
-	*memory
-	entered chan struct{}
-	release chan struct{}
-}
-
-func (b *blocked) Append(ctx context.Context, d ...merkle.Draft) error {
-	b.entered <- struct{}{}
-	<-b.release
-	return b.memory.Append(ctx, d...)
-}
-
-func TestRequestsThatWaitForADeadDiskAreBounded(t *testing.T) {
-	discard := slog.New(slog.DiscardHandler)
-	b := &blocked{memory: &memory{}, entered: make(chan struct{}, maxIntents+1), release: make(chan struct{})}
-	r, err := New(func() (Ledger, []merkle.Entry, error) { return b, nil, nil }, nil, Options{Log: discard, Now: time.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Drain(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	for i := range maxIntents {
-		wg.Go(func() { _ = r.Intend(t.Context(), intent(fmt.Sprint(i))) }) // kept in the end
-	}
-	for range maxIntents {
-		<-b.entered
-	}
-	if err := r.Intend(t.Context(), intent("one more")); !errors.Is(err, errManyIntents) {
-		t.Errorf("one more: %v", err)
-	}
-	close(b.release)
-	wg.Wait()
-	if err := r.Intend(t.Context(), intent("later")); err != nil {
-		t.Error(err)
-	}
-	if err := r.Close(); err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -1,9 +1,7 @@
 package recorder
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"maps"
@@ -83,9 +81,8 @@ type Recorder struct {
 	full     string    // why that is not to be waited for: its disk is almost full
 
 	intents struct {
-		ledger  atomic.Pointer[Ledger] // nil until the log is open
-		waiting atomic.Int64
-		kept    atomic.Uint64
+		ledger atomic.Pointer[Ledger] // nil until the log is open
+		kept   atomic.Uint64
 	}
 
 	// Below: of the goroutine of run only.
@@ -340,15 +337,13 @@ func (r *Recorder) add(d merkle.Draft) {
 
 // addValue makes the draft of a value of package audit.
 func (r *Recorder) addValue(kind string, v any, cursors map[string]string) {
-	var data bytes.Buffer
-	enc := json.NewEncoder(&data)
-	enc.SetEscapeHTML(false) // six bytes for one would be the client's to choose
-	if err := enc.Encode(v); err != nil {
+	data, err := encode(v)
+	if err != nil {
 		// Structs of strings, numbers and times in range.
 		r.log.Error("audit entry lost", "kind", kind, "error", err)
 		return
 	}
-	r.add(merkle.Draft{Kind: kind, Data: bytes.TrimSuffix(data.Bytes(), []byte("\n")), Cursors: cursors})
+	r.add(merkle.Draft{Kind: kind, Data: data, Cursors: cursors})
 }
 
 // write brings the drafts into the log. It reports whether nothing is left.
