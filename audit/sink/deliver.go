@@ -16,8 +16,8 @@ type deliverer interface {
 // marker is a deliverer that has a word in the cursor.
 type marker interface {
 	// resume is told of the mark in the cursor before the first delivery; mark is
-	// asked for a new one after each.
-	resume(mark string)
+	// asked for a new one whenever the cursor is written, also before that.
+	resume(mark string) error
 	mark() string
 }
 

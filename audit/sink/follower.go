@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -31,7 +30,7 @@ type pace struct {
 }
 
 var defaultPace = pace{
-	entries: 512, bytes: 1 << 20, attempt: 15 * time.Second, first: 100 * time.Millisecond, most: 30 * time.Second,
+	entries: 512, bytes: 1 << 20, attempt: 10 * time.Second, first: 100 * time.Millisecond, most: 30 * time.Second,
 	patience: 3 * time.Second, calm: time.Minute, save: time.Second, stuck: time.Minute,
 }
 
@@ -91,8 +90,8 @@ func (f *follower) run(ctx context.Context, w *watch) {
 		if ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, fs.ErrNotExist) && !f.known {
-			worked, err = false, nil // there is no log yet
+		if errors.Is(err, errNoLog) {
+			worked, err = false, nil
 		}
 		if err != nil {
 			f.state.failed(err, began)
@@ -139,6 +138,8 @@ func (f *follower) turn(ctx context.Context) (bool, error) {
 	return true, f.deliver(ctx)
 }
 
+var errNoLog = errors.New("there is no log yet")
+
 // find reads the cursor, and makes sure that the log that is there goes on from it.
 func (f *follower) find() error {
 	c, err := readCursor(f.path)
@@ -150,7 +151,7 @@ func (f *follower) find() error {
 		return err
 	}
 	if note == nil {
-		return fmt.Errorf("%s has no checkpoint: %w", f.Dir, fs.ErrNotExist)
+		return errNoLog
 	}
 	log, size, _, err := merkle.CheckpointHead(note)
 	if err != nil {
@@ -167,12 +168,20 @@ func (f *follower) find() error {
 			return err
 		}
 	}
-	f.at, f.read, f.dirty, f.known = *c, c.Next, true, true
 	if m, ok := f.to.(marker); ok {
-		m.resume(c.Mark)
+		if err := m.resume(c.Mark); err != nil {
+			return err
+		}
 	}
+	f.at, f.read, f.dirty, f.known = *c, c.Next, true, true
 	f.tail = merkle.NewTail(f.Dir, c.Next)
-	return f.save()
+	if err := f.save(); err != nil {
+		f.known = false
+		return err
+	}
+	// What is delivered first is saved at once: who dies again and again gets on.
+	f.saved = time.Time{}
+	return nil
 }
 
 // take reads the next piece of the log.

@@ -34,7 +34,14 @@ type jsonLines struct {
 	covers  uint64 // of the newest checkpoint that is in the file
 }
 
-func (j *jsonLines) resume(mark string) { j.was = mark }
+func (j *jsonLines) resume(mark string) error {
+	j.was = mark
+	// The mark has to be in the cursor before there is a line.
+	if err := j.open(); err != nil {
+		return fmt.Errorf("open %s: %w", j.path, err)
+	}
+	return nil
+}
 
 func (j *jsonLines) mark() string {
 	if j.f == nil {

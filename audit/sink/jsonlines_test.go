@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
 )
 
@@ -92,4 +94,19 @@ func TestAFileThatWasMovedAwayIsMadeAnew(t *testing.T) {
 	if !same(append(old, rest...), logLines(t, logDir)) {
 		t.Error("the two files together are not the log")
 	}
+}
+
+func TestAFileThatCannotBeMadeIsSaid(t *testing.T) {
+	w := newWorld(t)
+	w.Config = jsonLinesConfig("copy", filepath.Join(w.dir, "nowhere", "out.jsonl"))
+	add(t, w.log, "request", 0, 3)
+	start(t, w.Options)
+	eventually(t, "it fails", func() bool { return slices.Contains(w.states.events(), audit.SinkFailing) })
+	if r := w.states.last().Reason; !strings.Contains(r, "no such file or directory") {
+		t.Error(r)
+	}
+	if err := os.Mkdir(filepath.Join(w.dir, "nowhere"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it works", func() bool { return w.states.last().Event == audit.SinkWorking })
 }
