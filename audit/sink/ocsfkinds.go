@@ -33,7 +33,10 @@ func ocsfOfRequest(e *ocsfEvent, data json.RawMessage) bool {
 	if r.Type == audit.TypeEnd && !r.Start.IsZero() {
 		e.EndTime = milli(r.At())
 	}
-	e.HTTPRequest = &ocsfRequest{Method: r.Method, UID: r.Key, Length: r.BytesIn}
+	e.HTTPRequest = &ocsfRequest{UID: r.Key, Length: r.BytesIn}
+	if ok { // the schema knows no others
+		e.HTTPRequest.Method = r.Method
+	}
 	if r.Path != "" {
 		host, _ := hostPort(r.Host)
 		e.HTTPRequest.URL = &ocsfURL{Hostname: host, Path: r.Path}

@@ -15,7 +15,7 @@ func linesOf(t testing.TB, path string) (out []string) {
 		t.Fatal(err)
 	}
 	for l := range bytes.Lines(b) {
-		if !bytes.Contains(l, []byte(`"kind":"checkpoint"`)) {
+		if !bytes.HasPrefix(l, []byte(`{"v":1,"kind":"checkpoint"`)) {
 			out = append(out, strings.TrimSuffix(string(l), "\n"))
 		}
 	}

@@ -154,8 +154,8 @@ func TestASecretIsChangedWithoutALostEvent(t *testing.T) {
 
 func TestAWebhookThatFailsHasEachEntryOnceAfterwards(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
-		"500": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
-		"429": func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Retry-After", "1"); w.WriteHeader(429) },
+		"500":         func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
+		"429":         func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Retry-After", "1"); w.WriteHeader(429) },
 		"it hangs up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"400":         func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400) },
 	} {
