@@ -104,8 +104,9 @@ test: ## Everything: vet, unit tests with the race detector, chart, API server, 
 	@$(MAKE) --no-print-directory test-unit
 	@$(MAKE) --no-print-directory test-chart
 	@$(MAKE) --no-print-directory test-apiserver
+	@$(MAKE) --no-print-directory test-receivers
 	@$(MAKE) --no-print-directory test-envoy
-	@echo "make test: ok (vet, unit tests, chart, API server, tests on Envoy $(ENVOY_VERSION))"
+	@echo "make test: ok (vet, unit tests, chart, API server, receivers of sinks, tests on Envoy $(ENVOY_VERSION))"
 
 .PHONY: vet
 vet:
@@ -114,6 +115,7 @@ vet:
 	go vet -tags clockstep ./internal/clock
 	go vet -tags helm,apiserver,bench ./test/chart ./test/apiserver ./test/controller
 	cd conformance && go vet .
+	cd test/receivers && go vet -tags alertmanager .
 
 .PHONY: test-unit
 test-unit: cc ## Unit, golden and property tests and fuzz seeds, with the race detector. No Envoy needed.
@@ -127,6 +129,15 @@ test-chart: $(HELM) ## Render charts/breakglass and compare (build tag helm; TES
 .PHONY: test-apiserver
 test-apiserver: $(HELM) $(KUBERNETES)/kubernetes ## The chart on a real kube-apiserver: CRDs, admission, RBAC (build tag apiserver).
 	BREAKGLASS_HELM='$(HELM)' KUBEBUILDER_ASSETS='$(KUBERNETES)' go test -tags apiserver -shuffle=on -count=1 -timeout 5m $(TESTFLAGS) ./test/apiserver
+
+.PHONY: test-receivers
+test-receivers: $(ALERTMANAGER) ## Sinks on receivers of others: the OpenTelemetry collector's, CloudEvents and Standard Webhooks, Alertmanager.
+	cd test/receivers && BREAKGLASS_ALERTMANAGER='$(ALERTMANAGER)' go test -tags alertmanager -shuffle=on -count=1 -timeout 5m $(TESTFLAGS) .
+
+.PHONY: test-sink-faults
+test-sink-faults: ## The same outage and kills for as long as issue 8 wants: 10 minutes at 1,000 requests/s, then 50 kills.
+	cd test/receivers && OUTAGE=10m go test -count=1 -timeout 30m -v -run '^TestAnOutage' $(TESTFLAGS) .
+	cd test/receivers && ROUNDS=50 go test -count=1 -timeout 30m -v -run '^TestKilled' $(TESTFLAGS) .
 
 .PHONY: test-envoy
 test-envoy: $(ENVOY) ## Tests on the real Envoy (build tag envoy).

@@ -142,6 +142,35 @@ func CheckpointHead(b []byte) (origin string, size uint64, root [32]byte, err er
 	return h.origin, h.size, h.root, err
 }
 
+// OpenCheckpoint is CheckpointHead of a checkpoint that is signed with one of the
+// keys (vkeys).
+func OpenCheckpoint(b []byte, keys []string) (origin string, size uint64, root [32]byte, err error) {
+	h, err := openOthers(b, keys)
+	return h.origin, h.size, h.root, err
+}
+
+// ParseEntry reads the line of an entry, without its newline. It takes the one form
+// in which entries are written, byte for byte.
+func ParseEntry(line []byte) (Entry, error) {
+	p, err := parseLine(line)
+	if err != nil {
+		return Entry{}, err
+	}
+	return p.entry(), nil
+}
+
+// Tree is a tree of leaves that are added one after the other.
+type Tree struct{ f frontier }
+
+// Add adds a leaf by its hash; see LeafOf.
+func (t *Tree) Add(leaf [32]byte) { t.f.add(leaf, nil) }
+
+// Size is how many leaves it has, and Root its root.
+func (t *Tree) Size() uint64 { return t.f.n }
+
+// Root is that of all leaves so far.
+func (t *Tree) Root() [32]byte { return t.f.root() }
+
 // Checkpoint is the newest checkpoint in dir; nil when there is none.
 func Checkpoint(dir string) ([]byte, error) {
 	b, err := readSmall(filepath.Join(dir, checkpointName), maxNote)

@@ -45,6 +45,9 @@ func writeVerified(out io.Writer, r *verified) error {
 		}
 		field(name, "%d to %d from %s", c.First, c.Last, c.File)
 	}
+	if r.Copy != nil {
+		field("copy", "%s", copyText(r.Copy))
+	}
 	writeWarnings(&b, r)
 	writeFindings(&b, r)
 	_, err := io.WriteString(out, b.String())

@@ -11,11 +11,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/sink"
 )
 
 type auditVerifyOptions struct {
-	keys, checkpoints []string
-	output            string
+	keys, checkpoints, against []string
+	output                     string
 }
 
 const auditVerifyLong = `Verify the audit log, or a copy of it: that every entry is where it was signed to
@@ -44,6 +45,7 @@ func newAuditVerifyCommand() *cobra.Command {
 		Long:  auditVerifyLong,
 		Example: `  breakglass audit verify
   breakglass audit verify --data-dir /mnt/copy --key audit-keys.txt --checkpoint checkpoints.txt
+  breakglass audit verify --key audit-keys.txt --against /mnt/elsewhere/breakglass.jsonl
   breakglass audit verify --key breakglass.example.com/log+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW -o json`,
 		Args: noArgs,
 		RunE: cleanly(func(cmd *cobra.Command, _ []string) error { return o.run(cmd) }),
@@ -51,8 +53,10 @@ func newAuditVerifyCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringArrayVar(&o.keys, "key", nil, "verifier key, or a file of them, to trust (repeatable; default: audit.pub beside the log)")
 	f.StringArrayVar(&o.checkpoints, "checkpoint", nil, "file of checkpoints that were kept elsewhere (repeatable)")
+	f.StringArrayVar(&o.against, "against", nil, "copy of the log that a sink has made elsewhere, or a part of it (repeatable)")
 	f.StringVarP(&o.output, "output", "o", "table", "table or json")
-	_ = cmd.MarkFlagFilename("key") // the flags are right above
+	_ = cmd.MarkFlagFilename("against") // the flags are right above
+	_ = cmd.MarkFlagFilename("key")
 	_ = cmd.MarkFlagFilename("checkpoint")
 	fixedCompletion(cmd, "output", "table", "json")
 	addLogFlag(cmd)
@@ -94,6 +98,14 @@ func (o *auditVerifyOptions) verify(cmd *cobra.Command) (*verified, error) {
 	if err != nil {
 		return nil, err
 	}
+	c, err := readCopy(dir, o.against)
+	if err != nil {
+		return nil, err
+	}
+	if c != nil {
+		files = append(files, checkpointsOf(c, o.against, len(checkpoints))...)
+		checkpoints = append(checkpoints, c.Checkpoints()...)
+	}
 	p := newProgress(cmd.ErrOrStderr())
 	defer p.clear()
 	report, err := merkle.Verify(cmd.Context(), dir, merkle.VerifyOptions{Keys: keys, Checkpoints: checkpoints, Progress: p.show})
@@ -101,6 +113,9 @@ func (o *auditVerifyOptions) verify(cmd *cobra.Command) (*verified, error) {
 		return nil, err
 	}
 	r := &verified{Report: report, Dir: dir, Trusted: len(keys) > 0, Checkpoints: files}
+	if c != nil {
+		r.takeCopy(c.Report(report.Keys))
+	}
 	return r, r.count(cmd.Context(), p)
 }
 
@@ -110,9 +125,11 @@ type verified struct {
 	Dir   string `json:"dir"`
 	*merkle.Report
 	// Trusted: the keys did not come from beside the log.
-	Trusted     bool              `json:"trustedKeys"`
-	Checkpoints []checkpointFile  `json:"checkpoints"`
-	Kinds       map[string]uint64 `json:"kinds"`
+	Trusted     bool             `json:"trustedKeys"`
+	Checkpoints []checkpointFile `json:"checkpoints"`
+	// Copy is what --against names.
+	Copy  *sink.CopyReport  `json:"copy,omitempty"`
+	Kinds map[string]uint64 `json:"kinds"`
 	// Lost are requests that the gaps tell of, at least.
 	Lost     uint64         `json:"lost"`
 	Gaps     []merkle.Entry `json:"gaps"`
