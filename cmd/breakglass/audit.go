@@ -18,7 +18,8 @@ of a policy, in one signed Merkle tree.
 
 All of this but rotate-key and serve reads files only. It needs no running serve and disturbs
 none, and it works as well on a copy: --data-dir takes the data directory of serve,
-or a directory that itself is a log (it holds segment-*.jsonl).
+or a directory that itself is a log (it holds segment-*.jsonl). The log of a cluster
+is read over its audit log service: --cluster.
 
 Exit codes: 0 it is done, and sound; 1 it is not; 2 the command line is wrong, or
 verify could not look.`
@@ -45,6 +46,7 @@ func newAuditCommand() *cobra.Command {
 		newAuditTailCommand(),
 		newAuditShowCommand(),
 		newAuditVerifyCommand(),
+		newAuditCopyCommand(),
 		newAuditProveCommand(),
 		newAuditKeyCommand(),
 		newAuditRotateKeyCommand(),

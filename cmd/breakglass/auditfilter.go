@@ -21,7 +21,7 @@ import (
 var auditKinds = []string{
 	audit.KindRequest, audit.KindConnection, audit.KindActivation, audit.KindPolicy, audit.KindConfig,
 	audit.KindStart, audit.KindStop, audit.KindClock, audit.KindGap, audit.KindLimited, audit.KindProblem, recorder.KindEpoch,
-	merkle.KindSegment, merkle.KindKey, merkle.KindRetention,
+	audit.KindAlarm, audit.KindRead, audit.KindSource, audit.KindSink, merkle.KindSegment, merkle.KindKey, merkle.KindRetention,
 }
 
 // auditFilter says which entries are wanted. All that is given must fit.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +16,7 @@ type auditListOptions struct {
 	limit  int
 	follow bool
 	below  string
+	remote clusterLog
 }
 
 func newAuditListCommand() *cobra.Command {
@@ -32,16 +32,20 @@ With -o json each line is the entry as it is stored.
 
 Each controller and each pod of a cluster has a log of its own: --below shows all that
 are below a directory as one, each line with the log that it is in.
-` + auditFilterLong,
+` + auditFilterLong + clusterLogLong,
 		Example: `  breakglass audit list --incident INC-4711
   breakglass audit list --denied --since 2h
   breakglass audit list --kind activation --kind policy --until 2026-11-24T06:00:00Z
   breakglass audit list --subject alice -o json | jq .data.path
+  breakglass audit list --cluster --incident INC-4711
   breakglass audit list --below /srv/copy-of-all-logs --incident INC-4711`,
 		Args: noArgs,
 		RunE: cleanly(func(cmd *cobra.Command, _ []string) error {
 			if o.below != "" {
 				return o.listBelow(cmd, o.below)
+			}
+			if o.remote.named() {
+				return o.listCluster(cmd, o.limit == 0)
 			}
 			return o.list(cmd)
 		}),
@@ -50,6 +54,9 @@ are below a directory as one, each line with the log that it is in.
 	_ = cmd.MarkFlagDirname("below") // the flag is right above
 	cmd.Flags().IntVar(&o.limit, "limit", 0, "the newest N that fit (0: all)")
 	o.addFlags(cmd)
+	for _, name := range []string{"cluster", "kubeconfig", "context"} {
+		cmd.MarkFlagsMutuallyExclusive("below", name)
+	}
 	return cmd
 }
 
@@ -62,12 +69,18 @@ func newAuditTailCommand() *cobra.Command {
 as soon as a signed checkpoint covers it, until interrupted.
 
 With -o json each line is the entry as it is stored.
-` + auditFilterLong,
+` + auditFilterLong + clusterLogLong,
 		Example: `  breakglass audit tail
+  breakglass audit tail -f --cluster
   breakglass audit tail -f -n 0 --denied
   breakglass audit tail -f --route payments/db-failover -o json`,
 		Args: noArgs,
-		RunE: cleanly(func(cmd *cobra.Command, _ []string) error { return o.tail(cmd) }),
+		RunE: cleanly(func(cmd *cobra.Command, _ []string) error {
+			if o.remote.named() {
+				return o.listCluster(cmd, false)
+			}
+			return o.tail(cmd)
+		}),
 	}
 	cmd.Flags().BoolVarP(&o.follow, "follow", "f", false, "go on with what comes")
 	cmd.Flags().IntVarP(&o.limit, "lines", "n", 20, "begin with the newest N that fit")
@@ -80,16 +93,11 @@ func (o *auditListOptions) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&o.output, "output", "o", "table", "table or json")
 	fixedCompletion(cmd, "output", "table", "json")
 	addLogFlag(cmd)
+	o.remote.addFlags(cmd)
 }
 
 func (o *auditListOptions) prepare(cmd *cobra.Command) (dir string, f merkle.Filter, err error) {
-	if err = checkOutput(o.output, "table", "json"); err != nil {
-		return "", f, err
-	}
-	if o.limit < 0 {
-		return "", f, usagef("%d entries cannot be shown: write 0 or more", o.limit)
-	}
-	if f, err = o.filter(time.Now()); err != nil {
+	if f, err = o.checked(); err != nil {
 		return "", f, err
 	}
 	dir, err = logDir(cmd)

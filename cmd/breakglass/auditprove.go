@@ -18,6 +18,7 @@ import (
 type auditProveOptions struct {
 	output, check, checkpoint string
 	keys                      []string
+	remote                    clusterLog
 }
 
 func newAuditProveCommand() *cobra.Command {
@@ -36,7 +37,7 @@ With --check the proof in PROOF (- is standard input) is checked: that of an ent
 alone, the other one with --checkpoint, which must hold the earlier checkpoint.
 --key is needed then: what anybody signed proves nothing.
 
-Exit codes: 0 it is proven; 1 it is not; 2 the command line is wrong.`,
+Exit codes: 0 it is proven; 1 it is not; 2 the command line is wrong.` + clusterLogLong,
 		Example: `  breakglass audit prove 4711 > proof.json
   breakglass audit prove --check proof.json --key audit-keys.txt
   breakglass audit prove --checkpoint checkpoint.old > grown.json
@@ -55,6 +56,7 @@ Exit codes: 0 it is proven; 1 it is not; 2 the command line is wrong.`,
 	}
 	fixedCompletion(cmd, "output", "json")
 	addLogFlag(cmd)
+	o.remote.addFlags(cmd)
 	return cmd
 }
 
@@ -92,6 +94,14 @@ func (o *auditProveOptions) run(cmd *cobra.Command, args []string) error {
 		return o.checkGrowth(cmd, earlier, keys)
 	case o.check != "":
 		return o.checkEntry(cmd, keys)
+	case o.remote.named() && earlier != nil:
+		return usagef("--checkpoint needs the log or a copy of it: `breakglass audit copy DIR`, then --data-dir DIR")
+	case o.remote.named():
+		seq, err := oneSeq(cmd, args)
+		if err != nil {
+			return err
+		}
+		return proveClusterEntry(cmd, &o.remote, seq, keys)
 	}
 	dir, err := logDir(cmd)
 	if err != nil {

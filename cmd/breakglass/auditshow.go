@@ -19,6 +19,7 @@ import (
 
 func newAuditShowCommand() *cobra.Command {
 	var output string
+	var remote clusterLog
 	cmd := &cobra.Command{
 		Use:   "show SEQ",
 		Short: "Show one entry of the audit log whole, and what proves it",
@@ -26,8 +27,9 @@ func newAuditShowCommand() *cobra.Command {
 that it was taken from, and the signed checkpoint that proves it, if the key beside
 the log can be trusted: see breakglass audit prove.
 
-With -o json it is the entry alone, in one line, as it is stored.`,
-		Example: `  breakglass audit show 4711`,
+With -o json it is the entry alone, in one line, as it is stored.` + clusterLogLong,
+		Example: `  breakglass audit show 4711
+  breakglass audit show 4711 --cluster`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output, "table", "json"); err != nil {
 				return err
@@ -36,11 +38,21 @@ With -o json it is the entry alone, in one line, as it is stored.`,
 			return err
 		},
 		ValidArgsFunction: noFiles,
-		RunE:              cleanly(func(cmd *cobra.Command, args []string) error { return showEntry(cmd, args, output) }),
+		RunE: cleanly(func(cmd *cobra.Command, args []string) error {
+			if remote.named() {
+				seq, err := oneSeq(cmd, args)
+				if err != nil {
+					return err
+				}
+				return showClusterEntry(cmd, &remote, seq, output)
+			}
+			return showEntry(cmd, args, output)
+		}),
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
 	fixedCompletion(cmd, "output", "table", "json")
 	addLogFlag(cmd)
+	remote.addFlags(cmd)
 	return cmd
 }
 

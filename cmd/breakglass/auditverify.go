@@ -17,6 +17,7 @@ import (
 type auditVerifyOptions struct {
 	keys, checkpoints, against []string
 	output                     string
+	remote                     clusterLog
 }
 
 const auditVerifyLong = `Verify the audit log, or a copy of it: that every entry is where it was signed to
@@ -35,7 +36,8 @@ the last 65536 requests is there twice by its key. A gap that the log itself tel
 of is shown, and no damage: the log is honest about it.
 
 Exit codes: 0 sound; 1 it is not, each finding says what to do; 2 it could not be
-looked at, or the command line is wrong.`
+looked at, or the command line is wrong.` + clusterLogLong + `
+It is copied for that, and the copy removed: to keep it, see breakglass audit copy.`
 
 func newAuditVerifyCommand() *cobra.Command {
 	o := &auditVerifyOptions{}
@@ -60,6 +62,7 @@ func newAuditVerifyCommand() *cobra.Command {
 	_ = cmd.MarkFlagFilename("checkpoint")
 	fixedCompletion(cmd, "output", "table", "json")
 	addLogFlag(cmd)
+	o.remote.addFlags(cmd)
 	return cmd
 }
 
@@ -94,10 +97,11 @@ func (o *auditVerifyOptions) verify(cmd *cobra.Command) (*verified, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := logDir(cmd)
+	dir, done, err := o.dir(cmd)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	c, err := readCopy(dir, o.against)
 	if err != nil {
 		return nil, err
@@ -117,6 +121,15 @@ func (o *auditVerifyOptions) verify(cmd *cobra.Command) (*verified, error) {
 		r.takeCopy(c.Report(report.Keys))
 	}
 	return r, r.count(cmd.Context(), p)
+}
+
+// dir of the log, or of a copy that done removes.
+func (o *auditVerifyOptions) dir(cmd *cobra.Command) (dir string, done func(), err error) {
+	if o.remote.named() {
+		return o.remote.copied(cmd.Context())
+	}
+	dir, err = logDir(cmd)
+	return dir, func() {}, err
 }
 
 // verified is what verify found out, and its JSON form.

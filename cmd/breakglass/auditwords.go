@@ -39,6 +39,8 @@ var tellers = map[string]func(json.RawMessage) (telling, error){
 	merkle.KindKey:       teller(tellKey),
 	merkle.KindRetention: teller(tellRetention),
 	audit.KindClock:      teller(tellClock),
+	audit.KindRead:       teller(tellRead),
+	audit.KindSource:     teller(tellSource),
 }
 
 func teller[T any](tell func(T) telling) func(json.RawMessage) (telling, error) {
