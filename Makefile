@@ -52,6 +52,8 @@ PROCS ?= 4
 SPECFLAGS ?=
 # How often `make test-faults` kills.
 ROUNDS ?= 50
+RATE   ?= 1000
+OUTAGE ?= 10m
 GINKGO := go run github.com/onsi/ginkgo/v2/ginkgo
 
 # Where `make cluster` has its node. Two clones that share BREAKGLASS_CACHE need one each.
@@ -170,6 +172,12 @@ test-cluster: as-root node-binaries images $(HELM) ## In a real Kubernetes clust
 	BREAKGLASS_CLUSTER='$(abspath $(CLUSTER))' BREAKGLASS_KUBERNETES='$(KUBERNETES)' BREAKGLASS_COREDNS='$(COREDNS)' \
 	BREAKGLASS_HELM='$(HELM)' BREAKGLASS_IMAGES='$(abspath $(IMAGES))' \
 	    $(GINKGO) -tags cluster --succinct --timeout 30m $(SPECFLAGS) ./test/cluster
+
+# OUTAGE is how long the audit log service is away, RATE requests a second.
+.PHONY: test-cluster-faults
+test-cluster-faults: ## Kill agents and the audit log service of that cluster 50 times under load (ROUNDS=50 RATE=1000 OUTAGE=10m).
+	BREAKGLASS_ROUNDS=$(ROUNDS) BREAKGLASS_RATE='$(RATE)' BREAKGLASS_OUTAGE='$(OUTAGE)' \
+	    $(MAKE) --no-print-directory test-cluster SPECFLAGS="--focus='is installed by Helm|log of the cluster' --timeout 60m $(SPECFLAGS)"
 
 # What the suite's binary runs with, and where it leaves its reports.
 REPORTS ?= $(abspath conformance/reports)

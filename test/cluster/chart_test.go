@@ -100,6 +100,7 @@ var _ = Describe("The chart", Ordered, func() {
 
 	installs(d)
 	opens(d)
+	collects(d)
 	dies(d)
 	survives(d) // early: the garbage collector of Kubernetes takes half a minute to trust an API server that came back
 	upgrades(d)

@@ -63,7 +63,7 @@ policy:
   - name: db
     grants: [{issuer: sso, claims: [{path: [groups], anyOf: [sre]}]}]
   limits: {maxOpen: 100, maxPerDay: 1000}
-  requests: {withoutToken: {perSecond: 1000, burst: 1000}}
+  requests: {withoutToken: {perSecond: 1000, burst: 1000}, withToken: {perSecond: 10000, burst: 10000}}
 gateway: {hostname: "*.example.test"}
 audit:
   volume:

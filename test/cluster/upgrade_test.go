@@ -30,7 +30,7 @@ func upgrades(d *door) {
 		Eventually(func(g Gomega) {
 			var list corev1.PodList
 			read(ctx, &list, "-n", release, "pods")
-			g.Expect(list.Items).To(HaveLen(4))
+			g.Expect(list.Items).To(HaveLen(5), "two and two, and the audit log service")
 			for _, pod := range list.Items {
 				g.Expect(old[string(pod.UID)]).To(BeFalse(), "%s is an old one", pod.Name)
 				g.Expect(ready(pod)).To(BeTrue(), pod.Name)

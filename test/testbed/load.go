@@ -20,10 +20,15 @@ type Load struct {
 // Load sends requests to paths below prefix: rate a second over a number of
 // connections, at most total.
 func (w *World) Load(host, prefix, token string, connections, rate, total int) *Load {
+	return LoadBy(w.H1, host, prefix, token, connections, rate, total)
+}
+
+// LoadBy is Load by clients of any kind.
+func LoadBy(client func() *Client, host, prefix, token string, connections, rate, total int) *Load {
 	l := &Load{prefix: prefix, stop: make(chan struct{}), answers: map[string]int{}}
 	began := time.Now()
 	for range connections {
-		c := w.H1()
+		c := client()
 		l.done.Go(func() {
 			defer c.Close()
 			for {
