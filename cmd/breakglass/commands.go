@@ -12,6 +12,7 @@ func commands() []*cobra.Command {
 		newReviewCommand(),
 		newTimelineCommand(),
 		newAuditCommand(),
+		newReportCommand(),
 		newTokenCommand(),
 		newValidateCommand(),
 		newLintCommand(),
