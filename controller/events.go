@@ -17,6 +17,13 @@ func (s *statuses) tell(was, is *v1alpha1.Activation) {
 		event(corev1.EventTypeWarning, "Opened", "the glass is broken: role %s, incident %q, requested by %q, until %s",
 			is.Spec.Role, is.Spec.Incident, is.Spec.RequestedBy, is.Status.Deadline.UTC().Format(metav1.RFC3339Micro))
 	}
+	switch r := is.Status.Review; {
+	case r == nil || was.Status.Review != nil && was.Status.Review.State == r.State:
+	case r.State == v1alpha1.ReviewOverdue:
+		event(corev1.EventTypeWarning, "ReviewOverdue", "nobody has reviewed it by %s: kubectl create an ActivationReview, or breakglass review %s/%s", r.Due.UTC().Format(metav1.RFC3339Micro), is.Namespace, is.Name)
+	case r.State.Reviewed():
+		event(corev1.EventTypeNormal, "Reviewed", "%s, by %s", r.State, r.By)
+	}
 	if was.Status.Phase == is.Status.Phase {
 		return
 	}

@@ -25,6 +25,7 @@ func (o *outcome) apply(key source.ObjectKey, obj client.Object) bool {
 	case *v1alpha1.Activation:
 		if is, ours := o.activation(name, obj); ours {
 			is.Conditions = merge(obj.Status.Conditions, is.Conditions)
+			is.Review = laterReview(obj.Status.Review, is.Review)
 			obj.Status = is
 		}
 	case *v1alpha1.EmergencyPolicy:
@@ -102,6 +103,20 @@ func older(is, there v1alpha1.ActivationStatus) bool {
 		}
 	}
 	return false
+}
+
+// laterReview is what is known of a review: a verdict that is there stays, what is
+// overdue gets no time, and a due time moves no later.
+func laterReview(there, is *v1alpha1.ReviewStatus) *v1alpha1.ReviewStatus {
+	switch {
+	case there == nil:
+		return is
+	case is == nil, there.State.Reviewed(), there.State == v1alpha1.ReviewOverdue && is.State == v1alpha1.ReviewPending:
+		return there
+	case is.State == there.State && there.Due != nil && (is.Due == nil || is.Due.After(there.Due.Time)):
+		return there
+	}
+	return is
 }
 
 // current reports whether o was made of this generation of an object: if not, a

@@ -9,11 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 	gwv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/breakglass-gateway/breakglass-gateway/api/admission"
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/source"
@@ -26,6 +28,7 @@ type clusterTruth struct {
 	objects map[types.NamespacedName]*v1alpha1.Activation
 	digests map[types.NamespacedName]string // of routes; none: the route is not there
 	policy  *activation.Policy
+	reviews map[types.NamespacedName]*v1alpha1.ActivationReview
 	writes  int
 	// distrusted were made while nobody checked.
 	distrusted map[types.NamespacedName]bool
@@ -45,6 +48,7 @@ type member struct {
 	objects map[types.NamespacedName]*v1alpha1.Activation
 	digests map[types.NamespacedName]string
 	policy  *activation.Policy
+	reviews map[types.NamespacedName]*v1alpha1.ActivationReview
 
 	plan *activation.Plan
 	last *outcome
@@ -60,10 +64,11 @@ func newTruth() *clusterTruth {
 	return &clusterTruth{
 		now: time.Date(2026, 11, 25, 3, 0, 0, 123456789, time.UTC), objects: map[types.NamespacedName]*v1alpha1.Activation{},
 		digests: map[types.NamespacedName]string{pay("db"): "1", pay("web"): "1"}, distrusted: map[types.NamespacedName]bool{},
-		bound: map[types.NamespacedName]time.Time{},
+		bound: map[types.NamespacedName]time.Time{}, reviews: map[types.NamespacedName]*v1alpha1.ActivationReview{},
 		policy: &activation.Policy{Name: "emergency", Spec: v1alpha1.EmergencyPolicySpec{
 			Roles:  []v1alpha1.Role{{Name: "a", Grants: []v1alpha1.Grant{{Issuer: "sso"}}}, {Name: "b", Grants: []v1alpha1.Grant{{Issuer: "sso"}}}},
 			Limits: v1alpha1.Limits{MaxDuration: &most},
+			Review: v1alpha1.Review{Within: new(gwv1.Duration("5m")), OnOverdue: v1alpha1.OverdueRefuse},
 		}},
 	}
 }
@@ -77,11 +82,14 @@ func (m *member) forget() {
 // restart loses what is not on disk.
 func (m *member) restart() {
 	m.plan, m.last, m.leads = nil, nil, false
-	m.objects, m.digests, m.policy = nil, nil, nil
+	m.objects, m.digests, m.policy, m.reviews = nil, nil, nil, nil
 }
 
 // see brings the view up to date, of one kind or of all.
-func (m *member) see(c *clusterTruth, objects, routes, policy bool) {
+func (m *member) see(c *clusterTruth, objects, routes, policy, reviews bool) {
+	if reviews || m.reviews == nil {
+		m.reviews = maps.Clone(c.reviews)
+	}
 	if objects || m.objects == nil {
 		m.objects = maps.Clone(c.objects)
 	}
@@ -110,11 +118,12 @@ func (m *member) decide(t *rapid.T, c *clusterTruth, recording bool) {
 		Now: c.now.Add(m.skew), Objects: m.objects, Records: m.records, Route: m.route, Seen: map[types.NamespacedName]time.Time{}, RequestedBy: map[types.NamespacedName]string{},
 		Cluster: &activation.Cluster{Follow: !m.leads, Refusing: m.refuses, Distrusted: map[types.NamespacedName]string{}},
 	}
+	in.Reviews = m.watched().requests(m.records)
 	for key, a := range m.objects {
 		if _, known := m.records[key]; known {
 			continue
 		}
-		in.Seen[key] = a.CreationTimestamp.Time
+		in.Seen[key], in.RequestedBy[key] = a.CreationTimestamp.Time, a.Spec.RequestedBy
 		if a.Status.Phase == "" && c.distrusted[key] {
 			in.Cluster.Distrusted[key] = "nobody checked"
 		}
@@ -122,7 +131,7 @@ func (m *member) decide(t *rapid.T, c *clusterTruth, recording bool) {
 	was := maps.Clone(m.records)
 	m.plan = activation.Decide(in)
 	statuses := m.plan.Complete(func(activation.WindowKey, *activation.Window) (bool, string) { return true, "" })
-	m.last = &outcome{set: source.NewSet(nil), result: &translator.Result{Statuses: translator.Statuses{Activations: statuses}, Records: m.plan.Records()}}
+	m.last = &outcome{set: source.NewSet(nil), result: &translator.Result{Statuses: translator.Statuses{Activations: statuses, Reviews: m.plan.Reviews()}, Records: m.plan.Records()}}
 	waits := map[types.NamespacedName]bool{}
 	m.records = was
 	for _, f := range m.plan.Facts {
@@ -130,7 +139,8 @@ func (m *member) decide(t *rapid.T, c *clusterTruth, recording bool) {
 		if waits[key] = waits[key] || f.Opens(); waits[key] && !recording {
 			continue
 		}
-		if old, known := m.records[key]; known && (f.Record.Deadline.After(old.Deadline) || old.Final() && !f.Record.Final()) {
+		if old, known := m.records[key]; known && (f.Record.Deadline.After(old.Deadline) || old.Final() && !f.Record.Final() ||
+			old.Review != nil && (f.Record.Review == nil || old.Review.Verdict != f.Record.Review.Verdict)) {
 			t.Fatalf("%s takes something back: %s\n%+v\nafter\n%+v", m.name, f.Event, f.Record, old)
 		}
 		if f.Event == activation.Opened {
@@ -213,6 +223,12 @@ func (m *member) write(t *rapid.T, c *clusterTruth, quiet bool) {
 		if there == nil || !m.last.apply(source.ObjectKey{Kind: "Activation", Namespace: key.Namespace, Name: key.Name}, wanted) || there.ResourceVersion != seen.ResourceVersion {
 			continue // gone, nothing to say, or a conflict
 		}
+		if was, is := there.Status.Review, wanted.Status.Review; was != nil && (is == nil || was.State.Reviewed() && !equality.Semantic.DeepEqual(is, was) ||
+			was.State == v1alpha1.ReviewOverdue && is.State == v1alpha1.ReviewPending) {
+			t.Fatalf("%s takes back what the status of %s says of its review: %+v after %+v", m.name, key, is, was)
+		} else if is != nil && is.By == there.Spec.RequestedBy {
+			t.Fatalf("%s was reviewed by who made it", key)
+		}
 		if was, is := there.Status, wanted.Status; was.Phase.Final() && !is.Phase.Final() || was.Deadline != nil && !is.Phase.Final() && is.Deadline.After(was.Deadline.Time) {
 			t.Fatalf("%s takes back what the status of %s says: %+v after %+v", m.name, key, is, was)
 		}
@@ -221,6 +237,61 @@ func (m *member) write(t *rapid.T, c *clusterTruth, quiet bool) {
 		}
 		c.put(wanted)
 	}
+	for key, is := range m.last.result.Statuses.Reviews {
+		seen, there := m.reviews[key], c.reviews[key]
+		if seen == nil || there == nil || seen.ResourceVersion != there.ResourceVersion {
+			continue
+		}
+		wanted := withStatus(seen, is)
+		if equality.Semantic.DeepEqual(seen.Status, wanted.Status) {
+			continue
+		}
+		if quiet {
+			t.Fatalf("%s writes although nothing happens:\n%+v\nafter\n%+v", m.name, wanted.Status, there.Status)
+		}
+		c.putReview(wanted)
+	}
+}
+
+// watched is what the controller makes of the ActivationReviews that m sees.
+func (m *member) watched() *reviews {
+	return &reviews{objects: m.reviews, read: true, trust: believing}
+}
+
+// believing has seen the admission policies for reviews in force for long.
+var believing = func() *trust {
+	t := newTrust(admission.Reviews, time.Now, func() {})
+	run, was := t.begin()
+	o := admission.Reviews.Expected()
+	t.put(run, o.Mutating, false)
+	t.put(run, o.MutatingBinding, false)
+	t.put(run, o.Validating, false)
+	t.put(run, o.ValidatingBinding, false)
+	t.done(was)
+	return t
+}()
+
+func (c *clusterTruth) putReview(obj *v1alpha1.ActivationReview) {
+	c.writes++
+	stored := obj.DeepCopy()
+	stored.ResourceVersion = strconv.Itoa(c.writes)
+	c.reviews[pay(obj.Name)] = stored
+}
+
+// review is somebody's of any activation that ever was.
+func (c *clusterTruth) review(t *rapid.T) {
+	if len(c.bound) == 0 {
+		return
+	}
+	obj := &v1alpha1.ActivationReview{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "pay", Name: fmt.Sprint("r", c.writes), UID: types.UID(fmt.Sprint("review-", c.writes)), CreationTimestamp: metav1.NewTime(c.now.Truncate(time.Second))},
+		Spec: v1alpha1.ActivationReviewSpec{
+			ActivationRef: v1alpha1.ActivationReference{Name: fmt.Sprint("a", rapid.IntRange(0, len(c.bound)-1).Draw(t, "reviewed"))},
+			Verdict:       rapid.SampledFrom([]v1alpha1.Verdict{v1alpha1.VerdictDrill, v1alpha1.VerdictMisuse}).Draw(t, "verdict"), Note: "n",
+			ReviewedBy: rapid.SampledFrom([]string{"jane", "bob", "carol"}).Draw(t, "reviewer"),
+		},
+	}
+	c.putReview(obj)
 }
 
 // put stores an object as the API server does: as JSON.
@@ -272,7 +343,13 @@ func (c *clusterTruth) happen(t *rapid.T) {
 		names := slices.SortedFunc(maps.Keys(c.objects), func(a, b types.NamespacedName) int { return slices.Compare([]string{a.Name}, []string{b.Name}) })
 		return c.objects[rapid.SampledFrom(names).Draw(t, what)].DeepCopy()
 	}
-	switch rapid.IntRange(0, 9).Draw(t, "event") {
+	switch rapid.IntRange(0, 13).Draw(t, "event") {
+	case 10, 11, 12:
+		c.review(t)
+	case 13:
+		for key := range c.reviews { // an accepted one, too
+			delete(c.reviews, key)
+		}
 	case 0, 1, 2:
 		c.create(t, len(c.bound))
 	case 3:
@@ -303,7 +380,7 @@ func (c *clusterTruth) happen(t *rapid.T) {
 // policies and each other's statuses late, each in its own order, that lead in turns or
 // both at a time, and restart with and without their memory.
 func TestReplicasOpenNothingThatIsOverAndAgreeInTheEnd(t *testing.T) {
-	open, both := 0, 0
+	open, both, reviewed, refused := 0, 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		c := newTruth()
 		members := []*member{{name: "one"}, {name: "two"}}
@@ -324,11 +401,11 @@ func TestReplicasOpenNothingThatIsOverAndAgreeInTheEnd(t *testing.T) {
 			case 5:
 				m.refuses = rapid.SampledFrom([]string{"", "the clocks differ"}).Draw(t, "refuses")
 			}
-			m.see(c, rapid.Bool().Draw(t, "sees objects"), rapid.Bool().Draw(t, "sees routes"), rapid.Bool().Draw(t, "sees the policy"))
+			m.see(c, rapid.Bool().Draw(t, "sees objects"), rapid.Bool().Draw(t, "sees routes"), rapid.Bool().Draw(t, "sees the policy"), rapid.Bool().Draw(t, "sees reviews"))
 			for range rapid.IntRange(0, 3).Draw(t, "turns") {
 				m.decide(t, c, rapid.IntRange(0, 4).Draw(t, "disk") > 0)
 				if rapid.Bool().Draw(t, "sees meanwhile") {
-					m.see(c, true, false, false)
+					m.see(c, true, false, false, rapid.Bool().Draw(t, "sees reviews meanwhile"))
 				}
 				if rapid.Bool().Draw(t, "writes") {
 					m.write(t, c, false)
@@ -343,7 +420,7 @@ func TestReplicasOpenNothingThatIsOverAndAgreeInTheEnd(t *testing.T) {
 			for range 6 {
 				for _, m := range members {
 					m.leads, m.refuses, m.skew = m == leader, "", 0
-					m.see(c, true, true, true)
+					m.see(c, true, true, true, true)
 					m.decide(t, c, true)
 					m.write(t, c, false)
 				}
@@ -351,7 +428,7 @@ func TestReplicasOpenNothingThatIsOverAndAgreeInTheEnd(t *testing.T) {
 		}
 		for range 2 {
 			for _, m := range members {
-				m.see(c, true, true, true)
+				m.see(c, true, true, true, true)
 				m.decide(t, c, true)
 				m.write(t, c, true)
 			}
@@ -361,9 +438,24 @@ func TestReplicasOpenNothingThatIsOverAndAgreeInTheEnd(t *testing.T) {
 			t.Fatalf("they do not agree:\n%v\n%v", a, b)
 		}
 		both += len(a)
+		for key, obj := range c.objects {
+			if c := obj.Status.Conditions; len(c) > 0 && c[0].Reason == activation.ReasonReviewOverdue {
+				refused++
+			}
+			r := obj.Status.Review
+			if r == nil || !r.State.Reviewed() {
+				continue
+			}
+			reviewed++
+			for _, m := range members {
+				if m.records[key].Review == nil {
+					t.Fatalf("%s does not know that %s was reviewed: %+v", m.name, key, r)
+				}
+			}
+		}
 	})
-	if open == 0 || both == 0 {
-		t.Errorf("%d windows were open, %d at both in the end: the test proves nothing", open, both)
+	if open == 0 || both == 0 || reviewed == 0 || refused == 0 {
+		t.Errorf("%d windows were open, %d at both in the end, %d reviewed, %d refused: the test proves nothing", open, both, reviewed, refused)
 	}
 }
 

@@ -30,6 +30,7 @@ import (
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit/ship"
+	"github.com/breakglass-gateway/breakglass-gateway/api/admission"
 	"github.com/breakglass-gateway/breakglass-gateway/controller/config"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/engine"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/pki"
@@ -79,6 +80,7 @@ type controller struct {
 	xds                                 *xds.Server
 	watch                               *watch
 	trust                               *trust
+	reviews                             *reviews
 	skew                                *skew
 	leader                              *leader
 	status                              atomic.Pointer[statuses]
@@ -145,7 +147,8 @@ func newController(o Options, e *engine.Engine) *controller {
 	c.leader = &leader{log: o.Log, changed: func() { e.Poke(); c.status.Load().poke(); c.fleets.poke() }}
 	leads := c.leader.is.Load
 	c.skew = &skew{now: time.Now, changed: e.Poke}
-	c.trust = newTrust(time.Now, e.Poke)
+	c.trust = newTrust(admission.Activations, time.Now, e.Poke)
+	c.reviews = newReviews(o.Log, leads, c.last.Load, e.Poke)
 	c.authority = newAuthority(o, now, leads)
 	c.authority.changed = func() { c.fleets.poke() }
 	c.fleets = &fleets{
@@ -299,10 +302,12 @@ func (c *controller) follow(parent context.Context) error {
 	c.status.Store(status)
 	go status.run(ctx)
 	status.poke()
+	reviewed := c.reviews.present(mapper)
+	go c.reviews.run(ctx, cfg, mapper)
 	c.engine.Poke()
 	return c.watchAway(ctx, cfg, func() bool {
 		now, err := present(mapper, scheme)
-		return err == nil && len(now) > len(kinds)
+		return err == nil && len(now) > len(kinds) || !reviewed && c.reviews.present(mapper)
 	})
 }
 

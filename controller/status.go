@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
@@ -107,8 +108,10 @@ func (s *statuses) enqueue(now *outcome) {
 	}
 	st := &now.result.Statuses
 	for key, is := range st.Activations {
-		if old.result != nil && is.Phase.Final() && old.result.Statuses.Activations[key].Phase == is.Phase {
-			continue
+		if old.result != nil && is.Phase.Final() {
+			if was := old.result.Statuses.Activations[key]; was.Phase == is.Phase && equality.Semantic.DeepEqual(was.Review, is.Review) {
+				continue
+			}
 		}
 		s.urgent.Add(source.ObjectKey{Kind: "Activation", Namespace: key.Namespace, Name: key.Name})
 	}

@@ -17,9 +17,10 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/api/v1alpha1"
 )
 
-// trust is whether the API server can be believed about who made an Activation:
-// it is, as long as the admission policies are those of this release.
+// trust is whether the API server can be believed about who made an Activation, or
+// a review: it is, as long as the admission policies are those of this release.
 type trust struct {
+	set     admission.Set
 	changed func()
 	now     func() time.Time
 
@@ -33,8 +34,8 @@ type trust struct {
 	runs int
 }
 
-func newTrust(now func() time.Time, changed func()) *trust {
-	return &trust{now: now, changed: changed, report: admission.Check(admission.Objects{})}
+func newTrust(set admission.Set, now func() time.Time, changed func()) *trust {
+	return &trust{set: set, now: now, changed: changed, report: set.Check(admission.Objects{})}
 }
 
 // follow watches the policies. An API server that does not have the kinds has no
@@ -77,7 +78,7 @@ func (t *trust) begin() (run int, was string) {
 	}
 	t.runs++
 	t.found, t.known = admission.Objects{}, false
-	t.report = admission.Check(t.found)
+	t.report = t.set.Check(t.found)
 	return t.runs, was
 }
 
@@ -112,7 +113,7 @@ func (t *trust) put(run int, o any, gone bool) {
 		t.found.ValidatingBinding = unless(gone, p)
 	}
 	was := t.report
-	t.report = admission.Check(t.found)
+	t.report = t.set.Check(t.found)
 	if t.known && was.Revision != t.report.Revision {
 		t.since = t.now()
 	}
@@ -132,7 +133,7 @@ func (t *trust) problem() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.report.InForce() && !t.trusts(t.now()) {
-		return fmt.Sprintf("the admission policy %s was changed just now: what is made within %s is not believed", admission.Name, admission.Margin)
+		return fmt.Sprintf("the admission policy %s was changed just now: what is made within %s is not believed", t.set.Name, admission.Margin)
 	}
 	return strings.Join(t.report.Problems, "; ")
 }
@@ -146,18 +147,30 @@ func (t *trust) trusts(made time.Time) bool {
 
 // doubt says why it is not sure who made an Activation, "" if it is.
 func (t *trust) doubt(a *v1alpha1.Activation) string {
+	return t.doubtOf(a.CreationTimestamp.Time, "spec.requestedBy", a.Spec.RequestedBy, "Activation")
+}
+
+// doubtOf says why it is not sure that an object of a kind was made then by whom its
+// field says, "" if it is.
+func (t *trust) doubtOf(made time.Time, field, who, kind string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	made := a.CreationTimestamp.Time
 	switch {
 	case !t.report.InForce():
-		return "nobody can tell who asked, or whether he may: " + strings.Join(t.report.Problems, "; ") + "; then make a new Activation"
+		return "nobody can tell who asked, or whether he may: " + strings.Join(t.report.Problems, "; ") + "; then make a new " + kind
 	case !t.trusts(made):
-		return fmt.Sprintf("it was made before, or within %s after, a change of the admission policy %s, so nobody can tell who asked: make a new Activation", admission.Margin, admission.Name)
-	case a.Spec.RequestedBy == "":
-		return "spec.requestedBy is empty: it did not pass the admission policy " + admission.Name
+		return fmt.Sprintf("it was made before, or within %s after, a change of the admission policy %s, so nobody can tell who asked: make a new %s", admission.Margin, t.set.Name, kind)
+	case who == "":
+		return field + " is empty: it did not pass the admission policy " + t.set.Name
 	}
 	return ""
+}
+
+// read reports whether the policies were read: before that it doubts everything.
+func (t *trust) read() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.known
 }
 
 // skewed is by how much clocks may differ before nothing is opened.

@@ -34,7 +34,7 @@ func newGuard() *guard {
 		o.SetGeneration(1)
 		o.SetUID("uid")
 	}
-	g.trust = newTrust(func() time.Time { return g.clock }, func() {})
+	g.trust = newTrust(admission.Activations, func() time.Time { return g.clock }, func() {})
 	g.connect()
 	return g
 }
@@ -78,7 +78,7 @@ func TestAnActivationIsBelievedOnlyWhileThePoliciesAreInForce(t *testing.T) {
 	if g.doubt(&v1alpha1.Activation{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(g.clock)}}) == "" {
 		t.Error("believed without a requester")
 	}
-	if untold := newTrust(time.Now, func() {}); untold.problem() == "" {
+	if untold := newTrust(admission.Activations, time.Now, func() {}); untold.problem() == "" {
 		t.Error("believed before any policy was seen")
 	}
 	for name, gone := range map[string]any{

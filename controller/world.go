@@ -57,6 +57,7 @@ func (c *controller) Amend(in *translator.Input) {
 			in.Cluster.Distrusted[key] = why
 		}
 	}
+	in.Reviews = c.reviews.requests(in.Records)
 }
 
 // refusing says why nothing opens here, "" if it does.
@@ -93,6 +94,7 @@ func (c *controller) Apply(_ context.Context, set *source.Set, r *translator.Res
 	}
 	c.last.Store(&outcome{set, r})
 	c.status.Load().poke()
+	c.reviews.poke()
 	c.peers.poke()
 	c.fleets.poke()
 	c.keep.poke()

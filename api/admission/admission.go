@@ -5,6 +5,9 @@
 //
 // The controller trusts spec.requestedBy and the check of the role only while these
 // objects are in force as they are here. Check says whether they are, and since when.
+//
+// Four more do the same for ActivationReviews, under a name of their own: a change of
+// those leaves Activations as settled as they were.
 package admission
 
 import (
@@ -15,8 +18,20 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Name of all four objects.
-const Name = "breakglass-activations"
+// Name of all four objects, and ReviewsName of those for reviews.
+const (
+	Name        = "breakglass-activations"
+	ReviewsName = "breakglass-activationreviews"
+)
+
+// Set is one of the two: four objects of one name.
+type Set struct{ Name, suffix string }
+
+// The sets.
+var (
+	Activations = Set{Name: Name}
+	Reviews     = Set{Name: ReviewsName, suffix: "-reviews"}
+)
 
 // What the policies are about, for those who write Roles.
 const (
@@ -27,8 +42,9 @@ const (
 	ActivateVerb = "activate"
 )
 
-// FS holds one object per file, named as its kind in lower case, as an API
-// server returns it: every field that has a default is written out.
+// FS holds one object per file, named as its kind in lower case, with -reviews of
+// those for reviews, as an API server returns it: every field that has a default is
+// written out.
 //
 //go:embed *.yaml
 var FS embed.FS
@@ -41,13 +57,16 @@ type Objects struct {
 	ValidatingBinding *admissionv1.ValidatingAdmissionPolicyBinding
 }
 
+// Expected are the objects for Activations.
+func Expected() Objects { return Activations.Expected() }
+
 // Expected are the objects as this release wants them. They are new at each call.
-func Expected() Objects {
+func (s Set) Expected() Objects {
 	return Objects{
-		Mutating:          read[admissionv1.MutatingAdmissionPolicy]("mutatingadmissionpolicy.yaml"),
-		MutatingBinding:   read[admissionv1.MutatingAdmissionPolicyBinding]("mutatingadmissionpolicybinding.yaml"),
-		Validating:        read[admissionv1.ValidatingAdmissionPolicy]("validatingadmissionpolicy.yaml"),
-		ValidatingBinding: read[admissionv1.ValidatingAdmissionPolicyBinding]("validatingadmissionpolicybinding.yaml"),
+		Mutating:          read[admissionv1.MutatingAdmissionPolicy]("mutatingadmissionpolicy" + s.suffix + ".yaml"),
+		MutatingBinding:   read[admissionv1.MutatingAdmissionPolicyBinding]("mutatingadmissionpolicybinding" + s.suffix + ".yaml"),
+		Validating:        read[admissionv1.ValidatingAdmissionPolicy]("validatingadmissionpolicy" + s.suffix + ".yaml"),
+		ValidatingBinding: read[admissionv1.ValidatingAdmissionPolicyBinding]("validatingadmissionpolicybinding" + s.suffix + ".yaml"),
 	}
 }
 

@@ -39,9 +39,12 @@ func (r Report) Trusts(t time.Time) bool {
 	return r.InForce() && !t.Before(r.Since.Add(Margin))
 }
 
+// Check compares what was found of those for Activations with what is expected.
+func Check(found Objects) Report { return Activations.Check(found) }
+
 // Check compares what was found with what is expected.
-func Check(found Objects) Report {
-	want := Expected()
+func (s Set) Check(found Objects) Report {
+	want := s.Expected()
 	var r Report
 	var revision []string
 	for _, o := range []struct {
@@ -54,18 +57,18 @@ func Check(found Objects) Report {
 		{"ValidatingAdmissionPolicyBinding", object(found.ValidatingBinding), want.ValidatingBinding},
 	} {
 		if o.found == nil {
-			r.Problems = append(r.Problems, fmt.Sprintf("the %s %s is missing: install the Helm chart again", o.kind, Name))
+			r.Problems = append(r.Problems, fmt.Sprintf("the %s %s is missing: install the Helm chart again", o.kind, s.Name))
 			revision = append(revision, "-")
 			continue
 		}
-		if o.found.GetName() != Name {
-			r.Problems = append(r.Problems, fmt.Sprintf("the %s %s has another name than %s", o.kind, o.found.GetName(), Name))
+		if o.found.GetName() != s.Name {
+			r.Problems = append(r.Problems, fmt.Sprintf("the %s %s has another name than %s", o.kind, o.found.GetName(), s.Name))
 		}
 		if o.found.GetDeletionTimestamp() != nil {
-			r.Problems = append(r.Problems, fmt.Sprintf("the %s %s is being deleted: install the Helm chart again", o.kind, Name))
+			r.Problems = append(r.Problems, fmt.Sprintf("the %s %s is being deleted: install the Helm chart again", o.kind, s.Name))
 		}
 		if at := differs("spec", specOf(o.found), specOf(o.want)); at != "" {
-			r.Problems = append(r.Problems, fmt.Sprintf("the %s %s is not as this release wants it: %s: install the Helm chart again", o.kind, Name, at))
+			r.Problems = append(r.Problems, fmt.Sprintf("the %s %s is not as this release wants it: %s: install the Helm chart again", o.kind, s.Name, at))
 		}
 		if changed := changedAt(o.found); changed.After(r.Since) {
 			r.Since = changed

@@ -24,19 +24,27 @@ func asFound() admission.Objects {
 	return o
 }
 
-func TestEveryFileIsOneOfTheFourObjects(t *testing.T) {
+func TestEveryFileIsOneOfTheFourObjectsOfASet(t *testing.T) {
 	files, err := fs.Glob(admission.FS, "*.yaml")
-	if err != nil || len(files) != 4 {
+	if err != nil || len(files) != 8 {
 		t.Fatalf("files %v, error %v", files, err)
 	}
-	o := admission.Expected()
-	for kind, meta := range map[string]metav1.TypeMeta{
-		"MutatingAdmissionPolicy": o.Mutating.TypeMeta, "MutatingAdmissionPolicyBinding": o.MutatingBinding.TypeMeta,
-		"ValidatingAdmissionPolicy": o.Validating.TypeMeta, "ValidatingAdmissionPolicyBinding": o.ValidatingBinding.TypeMeta,
-	} {
-		if meta.Kind != kind || meta.APIVersion != admissionv1.SchemeGroupVersion.String() {
-			t.Errorf("%s says %+v", kind, meta)
+	for _, set := range []admission.Set{admission.Activations, admission.Reviews} {
+		o := set.Expected()
+		for kind, meta := range map[string]metav1.TypeMeta{
+			"MutatingAdmissionPolicy": o.Mutating.TypeMeta, "MutatingAdmissionPolicyBinding": o.MutatingBinding.TypeMeta,
+			"ValidatingAdmissionPolicy": o.Validating.TypeMeta, "ValidatingAdmissionPolicyBinding": o.ValidatingBinding.TypeMeta,
+		} {
+			if meta.Kind != kind || meta.APIVersion != admissionv1.SchemeGroupVersion.String() {
+				t.Errorf("%s says %+v", kind, meta)
+			}
 		}
+		if r := set.Check(o); !r.InForce() || o.MutatingBinding.Spec.PolicyName != set.Name || o.ValidatingBinding.Spec.PolicyName != set.Name {
+			t.Errorf("%s: %v", set.Name, r.Problems)
+		}
+	}
+	if r := admission.Reviews.Check(admission.Expected()); r.InForce() {
+		t.Error("the policies for Activations pass as those for reviews")
 	}
 }
 
