@@ -41,15 +41,17 @@ func one[T any](t *testing.T, objects []*unstructured.Unstructured, kind, name s
 func TestTheAdmissionObjectsAreThoseThatTheControllerExpects(t *testing.T) {
 	for _, name := range cases(t) {
 		objects := rendered(t, name)
-		got := admission.Objects{
-			Mutating:          one[admissionv1.MutatingAdmissionPolicy](t, objects, "MutatingAdmissionPolicy", admission.Name),
-			MutatingBinding:   one[admissionv1.MutatingAdmissionPolicyBinding](t, objects, "MutatingAdmissionPolicyBinding", admission.Name),
-			Validating:        one[admissionv1.ValidatingAdmissionPolicy](t, objects, "ValidatingAdmissionPolicy", admission.Name),
-			ValidatingBinding: one[admissionv1.ValidatingAdmissionPolicyBinding](t, objects, "ValidatingAdmissionPolicyBinding", admission.Name),
-		}
-		// Labels too: one that changes with a release would make it newer than it is.
-		if !reflect.DeepEqual(got, admission.Expected()) {
-			t.Errorf("%s: rendered %+v", name, got)
+		for _, set := range []admission.Set{admission.Activations, admission.Reviews} {
+			got := admission.Objects{
+				Mutating:          one[admissionv1.MutatingAdmissionPolicy](t, objects, "MutatingAdmissionPolicy", set.Name),
+				MutatingBinding:   one[admissionv1.MutatingAdmissionPolicyBinding](t, objects, "MutatingAdmissionPolicyBinding", set.Name),
+				Validating:        one[admissionv1.ValidatingAdmissionPolicy](t, objects, "ValidatingAdmissionPolicy", set.Name),
+				ValidatingBinding: one[admissionv1.ValidatingAdmissionPolicyBinding](t, objects, "ValidatingAdmissionPolicyBinding", set.Name),
+			}
+			// Labels too: one that changes with a release would make it newer than it is.
+			if !reflect.DeepEqual(got, set.Expected()) {
+				t.Errorf("%s: rendered %+v", name, got)
+			}
 		}
 	}
 }
@@ -105,7 +107,7 @@ func TestCRDsAreInstalledOnceAndUpgradedBeforeAnUpgrade(t *testing.T) {
 		t.Errorf("%d CRDs in an upgrade that should have none", n)
 	}
 	installed, upgraded := render("--include-crds"), render("--is-upgrade")
-	if len(installed) != 2 || len(upgraded) != 2 {
+	if len(installed) != 3 || len(upgraded) != 3 {
 		t.Fatalf("%d CRDs installed, %d upgraded", len(installed), len(upgraded))
 	}
 	for name, crd := range upgraded {

@@ -42,12 +42,14 @@ func init() {
 	row("who breaks the glass", everywhere, "breakglass.dev/activations", read...)
 	row("who may, for how long", everywhere, "breakglass.dev/emergencypolicies", read...)
 	row("what became of it", everywhere, "breakglass.dev/activations/status", write...)
+	row("the verdicts on what was opened", everywhere, "breakglass.dev/activationreviews", read...)
+	row("whether a verdict is accepted", everywhere, "breakglass.dev/activationreviews/status", write...)
 	row("whether it is accepted, whether issuers have keys", everywhere, "breakglass.dev/emergencypolicies/status", write...)
 	row("labels by which namespaces opt in", everywhere, "/namespaces", read...)
 	row("backends", everywhere, "/services", read...)
 	row("addresses of backends", everywhere, "discovery.k8s.io/endpointslices", read...)
 	for _, policy := range []string{"mutatingadmissionpolicies", "mutatingadmissionpolicybindings", "validatingadmissionpolicies", "validatingadmissionpolicybindings"} {
-		row("nothing opens unless they are in force", everywhere, "admissionregistration.k8s.io/"+policy+"[breakglass-activations]", read...)
+		row("nothing opens unless they are in force", everywhere, "admissionregistration.k8s.io/"+policy+"[breakglass-activations,breakglass-activationreviews]", read...)
 	}
 	row("each step of an Activation is told", everywhere, "/events", "create", "patch")
 	row("each step of an Activation is told", everywhere, "events.k8s.io/events", "create", "patch")
@@ -201,6 +203,7 @@ func TestARoleForPeopleHasOnePart(t *testing.T) {
 		"breakglass-activator-diagnostics-readonly": {"activations  create", "emergencyroles diagnostics-readonly activate"},
 		"breakglass-auditor":                        {"pods/portforward breakglass-audit-0 create"}, // the way to what it reads
 		"breakglass-revoker":                        {"activations  update", "activations  patch"},
+		"breakglass-reviewer":                       {"activationreviews  create"},
 		"breakglass-policy-admin":                   {"emergencypolicies  create", "emergencypolicies  update", "emergencypolicies  patch", "emergencypolicies  delete"},
 	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
