@@ -35,14 +35,15 @@ type activationFact struct {
 // key names the activation in ids: replicas have the same, an activation of the same
 // name that comes later another.
 func (f *activationFact) key() string {
-	r := &f.Record
-	if r.UID != "" {
-		return r.Namespace + "/" + r.Name + "/" + r.UID
+	if uid := f.Record.UID; uid != "" {
+		return f.name() + "/" + audit.Text(uid, maxLabel)
 	}
-	return r.Namespace + "/" + r.Name + "/" + stamp(r.Start)
+	return f.name() + "/" + stamp(f.Record.Start)
 }
 
-func (f *activationFact) name() string { return f.Record.Namespace + "/" + f.Record.Name }
+func (f *activationFact) name() string {
+	return audit.Text(f.Record.Namespace+"/"+f.Record.Name, 2*maxLabel)
+}
 
 // alarm of it. A drill wakes nobody: it is a warning at most.
 func (f *activationFact) alarm(id, name, severity, summary string) []audit.Alarm {

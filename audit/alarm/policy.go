@@ -77,6 +77,7 @@ func (r *Rules) policyChanged(e *merkle.Entry) []audit.Alarm {
 	if json.Unmarshal(e.Data, &p) != nil || p.Name == "" {
 		return nil
 	}
+	p.Name = audit.Text(p.Name, maxLabel)
 	before, known := parseKnown(r.remembered(policyCursor(p.Name)))
 	var spec policySpec
 	there := len(p.Spec) > 0 && !bytes.Equal(p.Spec, []byte("null"))

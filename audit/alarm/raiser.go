@@ -3,6 +3,7 @@ package alarm
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -24,16 +25,18 @@ type Raiser struct {
 	told  func([]audit.Alarm)
 
 	mu sync.Mutex
-	// What a failed append had: it goes with the next.
+	// What failed appends had raised: it goes with the next. Their entries come again,
+	// and were looked at.
 	drafts []merkle.Draft
 	moved  map[string]string
+	looked map[[sha256.Size]byte]int
 	failed bool // a rule has failed; it was said
 }
 
 // NewRaiser makes one for one log. raised is told of alarms that are durable now;
 // it must not block.
 func NewRaiser(rules *Rules, now func() time.Time, log *slog.Logger, raised func([]audit.Alarm)) *Raiser {
-	return &Raiser{rules: rules, now: now, log: log, told: raised, moved: map[string]string{}}
+	return &Raiser{rules: rules, now: now, log: log, told: raised, moved: map[string]string{}, looked: map[[sha256.Size]byte]int{}}
 }
 
 // Appender is what takes entries: a *merkle.Log.
@@ -67,7 +70,7 @@ func (l *Log[L]) Append(ctx context.Context, drafts ...merkle.Draft) error {
 	}
 	err := l.Ledger.Append(ctx, all...)
 	if err != nil {
-		r.again(alarms, moved)
+		r.again(drafts, alarms, moved)
 		return err
 	}
 	r.durable(all)
@@ -90,7 +93,9 @@ func (r *Raiser) with(drafts []merkle.Draft) (all, alarms []merkle.Draft, moved 
 	alarms, r.drafts = r.drafts, nil
 	moved, r.moved = r.moved, map[string]string{}
 	for i := range drafts {
-		alarms = append(alarms, r.look(&drafts[i])...)
+		if !r.wasLooked(&drafts[i]) {
+			alarms = append(alarms, r.look(&drafts[i])...)
+		}
 	}
 	maps.Copy(moved, r.rules.Moved())
 	all = drafts
@@ -130,15 +135,43 @@ func (r *Raiser) guard() {
 	}
 }
 
-func (r *Raiser) again(alarms []merkle.Draft, moved map[string]string) {
+// maxLooked bounds what is known of failed appends. Beyond, counts of forged tokens
+// may be too high.
+const maxLooked = 100_000
+
+func (r *Raiser) again(drafts, alarms []merkle.Draft, moved map[string]string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for i := range drafts {
+		if len(r.looked) < maxLooked {
+			r.looked[fingerprint(&drafts[i])]++
+		}
+	}
 	r.drafts = append(alarms, r.drafts...)
 	for name, at := range moved {
 		if _, newer := r.moved[name]; !newer {
 			r.moved[name] = at
 		}
 	}
+}
+
+// wasLooked reports whether a draft was in a failed append.
+func (r *Raiser) wasLooked(d *merkle.Draft) bool {
+	if len(r.looked) == 0 {
+		return false
+	}
+	f := fingerprint(d)
+	n := r.looked[f]
+	if n > 1 {
+		r.looked[f] = n - 1
+	} else {
+		delete(r.looked, f)
+	}
+	return n > 0
+}
+
+func fingerprint(d *merkle.Draft) [sha256.Size]byte {
+	return sha256.Sum256(append([]byte(d.Kind+" "), d.Data...))
 }
 
 // durable tells of the alarms among what is durable now, whoever raised them.

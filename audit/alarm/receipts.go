@@ -19,6 +19,9 @@ type ReceiptOptions struct {
 	// AlarmSinks are the names of those sinks by which people are told. None: nobody is
 	// told of anything.
 	AlarmSinks []string
+	// Late is how long a sink may take for an alarm until it counts as failing; of one
+	// that it does not name a second.
+	Late map[string]time.Duration
 	// Append records a value of package audit. It must not wait for long.
 	Append func(kind string, v any)
 	Now    func() time.Time
@@ -33,10 +36,17 @@ type Receipts struct {
 	delivery prometheus.Histogram
 
 	mu      sync.Mutex
-	waiting map[string]audit.Alarm // by id: no alarm sink has it
-	order   []string               // their ids, and of some that have been delivered
+	waiting map[string]*waiting // by id: not all alarm sinks have it
+	order   []string            // their ids, and some that all have
 	failing map[string]audit.Sink
 	silent  bool // that nobody is told was said
+}
+
+// waiting is an alarm that not all alarm sinks have.
+type waiting struct {
+	alarm  audit.Alarm
+	raised time.Time       // when it was durable; zero: before this start
+	has    map[string]bool // the sinks that have it
 }
 
 // maxWaiting bounds how many undelivered alarms are known one by one.
@@ -45,7 +55,7 @@ const maxWaiting = 4096
 // NewReceipts makes an empty one.
 func NewReceipts(o ReceiptOptions) *Receipts {
 	return &Receipts{
-		opts: o, waiting: map[string]audit.Alarm{}, failing: map[string]audit.Sink{},
+		opts: o, waiting: map[string]*waiting{}, failing: map[string]audit.Sink{},
 		raised: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "breakglass_alarms_total", Help: "Alarms raised since the start, by name."}, []string{"name"}),
 		delivery: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "breakglass_alarm_delivery_seconds", Help: "From the cause of an alarm until the first alarm sink said that it has it.",
@@ -60,7 +70,7 @@ func (r *Receipts) Raised(alarms []audit.Alarm) {
 	defer r.mu.Unlock()
 	for _, a := range alarms {
 		r.raised.WithLabelValues(a.Name).Inc()
-		r.wait(a)
+		r.wait(a, r.opts.Now())
 		// Who reads nothing else may read this.
 		level := slog.LevelWarn
 		if a.Severity == Info {
@@ -76,14 +86,30 @@ func (r *Receipts) Raised(alarms []audit.Alarm) {
 	}
 }
 
-func (r *Receipts) wait(a audit.Alarm) {
+func (r *Receipts) wait(a audit.Alarm, at time.Time) {
 	if len(r.opts.AlarmSinks) == 0 || len(r.waiting) >= maxWaiting {
 		return
 	}
 	if _, known := r.waiting[a.ID]; !known {
-		r.waiting[a.ID] = a
+		r.waiting[a.ID] = &waiting{a, at, map[string]bool{}}
 		r.order = append(r.order, a.ID)
 	}
+}
+
+// took notes that a sink has an alarm. It reports whether it is the first.
+func (r *Receipts) took(id, sink string) (first bool) {
+	w := r.waiting[id]
+	if w == nil || !r.tells(sink) {
+		return false
+	}
+	first = len(w.has) == 0
+	if w.has[sink] = true; len(w.has) >= len(r.opts.AlarmSinks) {
+		delete(r.waiting, id)
+	}
+	if len(r.order) > 2*len(r.waiting)+64 {
+		r.order = slices.DeleteFunc(r.order, func(id string) bool { _, waits := r.waiting[id]; return !waits })
+	}
+	return first
 }
 
 // Recall is told of what is in the log from before the start, in order: what was
@@ -92,9 +118,9 @@ func (r *Receipts) Recall(e merkle.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if a, ok := raised(e.Kind, e.Data); ok {
-		r.wait(a)
-	} else if a, ok := delivered(e); ok && r.tells(a.Sink) {
-		delete(r.waiting, a.ID)
+		r.wait(a, time.Time{})
+	} else if a, ok := alarmOf(e.Kind, e.Data); ok && a.Event == audit.AlarmDelivered {
+		r.took(a.ID, a.Sink)
 	}
 }
 
@@ -106,40 +132,82 @@ func (r *Receipts) Delivered(sink string, e merkle.Entry, at time.Time) {
 		return
 	}
 	r.mu.Lock()
-	if _, first := r.waiting[a.ID]; first && r.tells(sink) {
-		delete(r.waiting, a.ID)
+	if r.took(a.ID, sink) {
 		r.delivery.Observe(max(0, at.Sub(a.Time).Seconds()))
 	}
-	r.tidy()
+	late, wasLate := r.failing[sink]
+	wasLate = wasLate && late.Reason == lateReason
 	r.mu.Unlock()
 	r.opts.Append(audit.KindAlarm, audit.Alarm{
 		V: 1, ID: a.ID, Event: audit.AlarmDelivered, Name: a.Name, Severity: a.Severity, Time: a.Time, Sink: sink, At: at.UTC().Truncate(time.Microsecond),
 	})
+	if wasLate {
+		r.State(audit.Sink{V: 1, Sink: sink, Event: audit.SinkWorking, Since: late.Since})
+	}
 }
 
-// delivered reads the receipt that an entry is.
-func delivered(e merkle.Entry) (a audit.Alarm, ok bool) {
-	if a, ok = alarmOf(e.Kind, e.Data); !ok || a.Event != audit.AlarmDelivered {
-		return a, false
+// lateReason is why a sink counts as failing that has said nothing itself.
+const lateReason = "it has not taken an alarm in time"
+
+// Tick says which sinks have not taken an alarm in time: one that hangs says so
+// itself much later.
+func (r *Receipts) Tick() {
+	now := r.opts.Now()
+	late := map[string]uint64{}
+	since := map[string]time.Time{}
+	r.mu.Lock()
+	for _, id := range r.order {
+		w := r.waiting[id]
+		if w == nil || w.raised.IsZero() {
+			continue
+		}
+		for _, sink := range r.opts.AlarmSinks {
+			if _, known := r.failing[sink]; known || w.has[sink] || now.Sub(w.raised) < r.patience(sink) {
+				continue
+			}
+			if late[sink]++; late[sink] == 1 {
+				since[sink] = w.raised
+			}
+		}
 	}
-	return a, true
+	r.mu.Unlock()
+	for sink, n := range late {
+		r.State(audit.Sink{V: 1, Sink: sink, Event: audit.SinkFailing, Reason: lateReason, Since: since[sink].UTC(), Behind: n})
+	}
+}
+
+func (r *Receipts) patience(sink string) time.Duration {
+	if d := r.opts.Late[sink]; d > 0 {
+		return d
+	}
+	return time.Second
 }
 
 // State records that a sink began or ceased to fail: Options.OnState of package
 // audit/sink.
 func (r *Receipts) State(s audit.Sink) {
 	r.mu.Lock()
+	before, failed := r.failing[s.Sink]
 	switch s.Event {
 	case audit.SinkFailing:
+		if failed { // it was said; now there is more to say why
+			before.Reason = s.Reason
+			r.failing[s.Sink] = before
+			r.mu.Unlock()
+			return
+		}
 		if s.Since.IsZero() {
 			s.Since = r.opts.Now().UTC()
 		}
 		r.failing[s.Sink] = s
+		if text := r.problem(); text != "" && r.tells(s.Sink) {
+			r.opts.Log.Error("nobody is told of alarms", "why", text)
+		}
 	case audit.SinkWorking:
+		if failed {
+			s.Since = before.Since
+		}
 		delete(r.failing, s.Sink)
-	}
-	if text := r.problem(); text != "" && s.Event == audit.SinkFailing && r.tells(s.Sink) {
-		r.opts.Log.Error("nobody is told of alarms", "why", text)
 	}
 	r.mu.Unlock()
 	r.opts.Append(audit.KindSink, s)
@@ -147,13 +215,6 @@ func (r *Receipts) State(s audit.Sink) {
 
 // tells reports whether people are told by the sink.
 func (r *Receipts) tells(sink string) bool { return slices.Contains(r.opts.AlarmSinks, sink) }
-
-// tidy forgets the order of what was delivered.
-func (r *Receipts) tidy() {
-	if len(r.order) > 2*len(r.waiting)+64 {
-		r.order = slices.DeleteFunc(r.order, func(id string) bool { _, waits := r.waiting[id]; return !waits })
-	}
-}
 
 // Problem says why nobody is told, "" if somebody is.
 func (r *Receipts) Problem() string {
@@ -204,21 +265,19 @@ type SinkStatus struct {
 func (r *Receipts) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Status{Problem: r.problem(), Undelivered: len(r.waiting), Oldest: r.oldest()}
+	s := Status{Problem: r.problem()}
+	for _, id := range r.order {
+		if w := r.waiting[id]; w != nil && len(w.has) == 0 {
+			if s.Undelivered++; s.Undelivered == 1 {
+				s.Oldest = w.alarm.Time
+			}
+		}
+	}
 	for _, name := range r.opts.AlarmSinks {
 		f := r.failing[name]
 		s.Sinks = append(s.Sinks, SinkStatus{Name: name, Since: f.Since, Reason: f.Reason})
 	}
 	return s
-}
-
-func (r *Receipts) oldest() time.Time {
-	for _, id := range r.order {
-		if a, waits := r.waiting[id]; waits {
-			return a.Time
-		}
-	}
-	return time.Time{}
 }
 
 var (

@@ -155,17 +155,21 @@ func (o *activateOptions) wait(ctx context.Context, c client.Client, a *v1alpha1
 // print what was asked for in the form that was asked for.
 func (o *activateOptions) print(cmd *cobra.Command, c client.Client, a *v1alpha1.Activation, ok bool) error {
 	out := cmd.OutOrStdout()
+	if !ok && o.output == "table" {
+		return nil // the error says it all
+	}
+	// Without it the URLs are still there.
+	st, _ := c.Status(cmd.Context(), a.Namespace)
+	if _, err := io.WriteString(cmd.ErrOrStderr(), silence(st)); err != nil {
+		return err
+	}
 	switch {
 	case o.output != "table":
 		return writeActivation(out, o.output, a)
-	case !ok:
-		return nil // the error says it all
 	case o.noWait:
 		_, err := fmt.Fprintf(out, "Requested: %s/%s\nSee how it goes: breakglass status -n %s%s\n", a.Namespace, a.Name, a.Namespace, o.flags())
 		return err
 	}
-	// Only decoration: without it the URLs are still there.
-	st, _ := c.Status(cmd.Context(), a.Namespace)
 	if err := writeOpened(cmd.Context(), out, opened{activation: a, status: st, flags: o.flags(), now: time.Now(), lookup: lookupHost}); err != nil {
 		return err
 	}

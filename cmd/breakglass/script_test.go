@@ -93,6 +93,9 @@ func (f *fake) serve(ts *testscript.TestScript, args []string) {
 		case "repo":
 			f.backend.Manifests = manifestsOf(ts, ts.MkAbs("repo"))
 			continue
+		case "silent":
+			f.backend.Fixed.Alarms = &control.AlarmStatus{Problem: "no alarm sink is configured"}
+			continue
 		case "full":
 			f.backend.TimelineErr = control.Errorf(control.Unavailable, "the disk is failing")
 		}

@@ -50,6 +50,7 @@ func writeSummary(out io.Writer, st *control.Status, wide bool) error {
 	if st.ClockBehind != "" {
 		fmt.Fprintf(&b, "  the system's clock is %s behind: it was set back; windows close by the later time all the same\n", clean(st.ClockBehind))
 	}
+	b.WriteString(alarmLines(st.Alarms, st.Now, wide))
 	total := 0
 	for _, n := range st.Objects {
 		total += n

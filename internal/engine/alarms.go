@@ -10,6 +10,7 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/audit/alarm"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/recorder"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/sink"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 )
 
@@ -26,9 +27,10 @@ type alarms struct {
 }
 
 // newAlarms makes them; opening returns the log with its alarms.
-func newAlarms(l *Engine, alarmSinks []string) *alarms {
+func newAlarms(l *Engine) *alarms {
+	alarmSinks := l.alarmSinks()
 	a := &alarms{engine: l, wake: make(chan struct{}, 1), opened: make(chan uint64, 1)}
-	a.receipts = alarm.NewReceipts(alarm.ReceiptOptions{AlarmSinks: alarmSinks, Now: l.now, Log: l.log, Append: a.note})
+	a.receipts = alarm.NewReceipts(alarm.ReceiptOptions{AlarmSinks: alarmSinks, Late: patience(l.opts.Sinks), Now: l.now, Log: l.log, Append: a.note})
 	rules := alarm.New(alarm.Options{AlarmSinks: alarmSinks})
 	a.raiser = alarm.NewRaiser(rules, l.now, l.log, a.receipts.Raised)
 	return a
@@ -71,7 +73,11 @@ func (a *alarms) over(open recorder.Opener) recorder.Opener {
 			default: // it is known how many there were at the start
 			}
 		}
-		return ledger{l, alarm.Over(a.raiser, l, l.Cursors())}, recent, nil
+		raising := alarm.Over(a.raiser, l, l.Cursors())
+		for _, e := range recent { // a burst may have begun
+			raising.Learn(e)
+		}
+		return ledger{l, raising}, recent, nil
 	}
 }
 
@@ -97,12 +103,32 @@ func (a *alarms) changed() {
 	}
 }
 
-// tickEvery is how often time is looked at by rules.
-const tickEvery = 5 * time.Second
+// Time is looked at by rules, and by who waits for sinks.
+const (
+	ruleTick = 5 * time.Second
+	lateTick = 100 * time.Millisecond
+)
+
+// patience is how long each alarm sink may take for an alarm. One that gets
+// everything else as well may have a queue.
+func patience(c *sink.Config) map[string]time.Duration {
+	out := map[string]time.Duration{}
+	if c == nil {
+		return out
+	}
+	for i := range c.Sinks {
+		s := &c.Sinks[i]
+		if out[s.Name] = 10 * time.Second; s.AlarmsOnly() || s.Alertmanager != nil {
+			out[s.Name] = 700 * time.Millisecond
+		}
+	}
+	return out
+}
 
 func (a *alarms) run(ctx context.Context) {
-	tick := time.NewTicker(tickEvery)
-	defer tick.Stop()
+	rules, late := time.NewTicker(ruleTick), time.NewTicker(lateTick)
+	defer rules.Stop()
+	defer late.Stop()
 	told := ""
 	for {
 		told = a.failing(told)
@@ -112,7 +138,9 @@ func (a *alarms) run(ctx context.Context) {
 		case size := <-a.opened:
 			a.recall(ctx, size)
 		case <-a.wake:
-		case <-tick.C:
+		case <-late.C:
+			a.receipts.Tick()
+		case <-rules.C:
 			a.engine.recorder.Add(a.raiser.Tick()...)
 		}
 	}

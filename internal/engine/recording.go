@@ -30,7 +30,7 @@ func (l *Engine) openAudit() (err error) {
 	}
 	// A log that cannot be opened does not keep serve from starting: closing waits
 	// for nothing.
-	l.alarms = newAlarms(l, l.alarmSinks())
+	l.alarms = newAlarms(l)
 	open = l.alarms.over(open)
 	l.recorder, err = recorder.New(open, l.journal, recorder.Options{Log: l.log, Now: l.now, DataDir: l.opts.DataDir, OnChange: l.recorderChanged})
 	if err != nil {

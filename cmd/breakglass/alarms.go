@@ -1,0 +1,41 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
+)
+
+// alarmLines say who is told of what happens. That nobody is stands at the top,
+// whatever else is wrong; that somebody is, only where all is shown.
+func alarmLines(a *control.AlarmStatus, now time.Time, wide bool) string {
+	if a == nil {
+		return ""
+	}
+	var b strings.Builder
+	if a.Problem != "" {
+		fmt.Fprintf(&b, "  NOBODY IS TOLD: %s\n", clean(a.Problem))
+	}
+	for _, s := range a.Sinks {
+		switch {
+		case !s.Failing.IsZero() && a.Problem == "":
+			fmt.Fprintf(&b, "  the alarm sink %s takes nothing since %s: %s\n", clean(s.Name), localAndUTC(s.Failing, now.Local()), clean(s.Reason))
+		case s.Failing.IsZero() && wide:
+			fmt.Fprintf(&b, "  alarms go to %s\n", clean(s.Name))
+		}
+	}
+	if a.Undelivered > 0 {
+		fmt.Fprintf(&b, "  alarms that nobody has been told of yet: %d, the oldest of %s\n", a.Undelivered, localAndUTC(a.Oldest, now.Local()))
+	}
+	return b.String()
+}
+
+// silence warns who opens a door of which nobody is told; "" if somebody is.
+func silence(st *control.Status) string {
+	if st == nil || st.Alarms == nil || st.Alarms.Problem == "" {
+		return ""
+	}
+	return fmt.Sprintf("Warning: nobody is told that this door is open: %s\n", clean(st.Alarms.Problem))
+}
