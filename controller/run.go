@@ -29,8 +29,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/breakglass-gateway/breakglass-gateway/audit/ship"
 	"github.com/breakglass-gateway/breakglass-gateway/api/admission"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/ship"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/sink"
 	"github.com/breakglass-gateway/breakglass-gateway/controller/config"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/engine"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/pki"
@@ -60,7 +61,9 @@ type Options struct {
 	CheckpointTo   []string
 	// AuditService is HOST:PORT of the audit log service; "": there is none.
 	AuditService string
-	Log          *slog.Logger
+	// Sinks get what the audit log service does not deliver. nil: none.
+	Sinks *sink.Config
+	Log   *slog.Logger
 }
 
 // identity of this replica: that of its pod, or one of this process.
@@ -114,7 +117,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	e, err := engine.Open(engine.Options{
 		ConfigDir: "cluster " + o.REST.Host, DataDir: o.DataDir, MetricsAddress: o.MetricsAddress, MetricsAnywhere: true, ReadyAlone: true,
 		ReadOnly:       "this is a controller of a cluster: make or change the Activation with kubectl, or breakglass activate --kubeconfig",
-		AuditRetention: o.AuditRetention, AuditOrigin: o.AuditOrigin, CheckpointTo: o.CheckpointTo, Ship: shipper, Log: o.Log,
+		AuditRetention: o.AuditRetention, AuditOrigin: o.AuditOrigin, CheckpointTo: o.CheckpointTo, Sinks: o.Sinks, Ship: shipper, Log: o.Log,
 	})
 	if err != nil {
 		return err

@@ -190,7 +190,9 @@ func (r *Raiser) durable(all []merkle.Draft) {
 	}
 }
 
-// raised reads the alarm that an entry raises. Those of deliveries raise none.
+// Raises reads the alarm that an entry raises. Those of deliveries raise none.
+func Raises(e merkle.Entry) (a audit.Alarm, ok bool) { return raised(e.Kind, e.Data) }
+
 func raised(kind string, data json.RawMessage) (a audit.Alarm, ok bool) {
 	a, ok = alarmOf(kind, data)
 	return a, ok && a.Event == audit.AlarmRaised

@@ -112,6 +112,17 @@ func (r *Receipts) took(id, sink string) (first bool) {
 	return first
 }
 
+// Elsewhere says that somebody else delivers an alarm.
+func (r *Receipts) Elsewhere(e merkle.Entry) {
+	a, ok := raised(e.Kind, e.Data)
+	if !ok {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.waiting, a.ID)
+}
+
 // Recall is told of what is in the log from before the start, in order: what was
 // raised and not delivered is undelivered still.
 func (r *Receipts) Recall(e merkle.Entry) {

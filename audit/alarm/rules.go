@@ -268,19 +268,22 @@ const keptIDs = 8192
 
 func (r *recent) has(id string) bool { return r.ids[id] }
 
-func (r *recent) add(id string) {
+// add remembers an id, and returns the one that it has forgotten for it.
+func (r *recent) add(id string) (forgotten string, forgot bool) {
 	if r.ids == nil {
 		r.ids = map[string]bool{}
 	}
 	if r.ids[id] {
-		return
-	}
-	if len(r.ring) < keptIDs {
-		r.ring = append(r.ring, id)
-	} else {
-		delete(r.ids, r.ring[r.next])
-		r.ring[r.next] = id
-		r.next = (r.next + 1) % keptIDs
+		return "", false
 	}
 	r.ids[id] = true
+	if len(r.ring) < keptIDs {
+		r.ring = append(r.ring, id)
+		return "", false
+	}
+	forgotten = r.ring[r.next]
+	delete(r.ids, forgotten)
+	r.ring[r.next] = id
+	r.next = (r.next + 1) % keptIDs
+	return forgotten, true
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
@@ -143,4 +144,18 @@ func (c *Config) AlarmSinks() (names []string) {
 		}
 	}
 	return names
+}
+
+// Patience is how long each of these may take for an alarm until somebody else should
+// hear that it does not take it. One that gets everything else as well may have a
+// queue.
+func (c *Config) Patience() map[string]time.Duration {
+	out := map[string]time.Duration{}
+	for i := range c.Sinks {
+		s := &c.Sinks[i]
+		if out[s.Name] = 10 * time.Second; s.AlarmsOnly() || s.Alertmanager != nil {
+			out[s.Name] = 700 * time.Millisecond
+		}
+	}
+	return out
 }

@@ -14,7 +14,7 @@ import (
 
 func newAuditServeCommand() *cobra.Command {
 	var o auditlog.Options
-	var kubeconfig, logFormat, logLevel string
+	var kubeconfig, sinks, logFormat, logLevel string
 	cmd := &cobra.Command{
 		Use:   "serve --listen ADDRESS --tls-dir DIR",
 		Short: "Keep the audit log of a cluster, which agents and controllers bring theirs to",
@@ -43,6 +43,9 @@ are and whether they may; each read is an entry. See docs/collecting.md.`,
 			if o.Log, err = newLogger(stderr, logFormat, logLevel); err != nil {
 				return err
 			}
+			if o.Sinks, err = loadSinks(sinks); err != nil {
+				return err
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
 			syscall.Umask(0o077)
@@ -56,6 +59,7 @@ are and whether they may; each read is an entry. See docs/collecting.md.`,
 	f.DurationVar(&o.Retention, "audit-retention", 400*24*time.Hour, "how long entries of the audit log are kept; negative: for ever")
 	f.StringVar(&o.Origin, "audit-origin", "", "first line of the checkpoints of a new audit log (default: breakglass.dev/log/ and a random id)")
 	f.StringArrayVar(&o.CheckpointTo, "checkpoint-to", nil, "file, or https URL, that gets each checkpoint of the audit log at once; repeatable")
+	f.StringVar(&sinks, "sinks", "", "file that says who gets the entries of the audit log and its alarms; see docs/sinks.md")
 	f.DurationVar(&o.Lost, "lost-after", 10*time.Minute, "how long an agent or a controller may be silent, without having ended, before the log says that it is lost")
 	f.StringVar(&o.Reading.Address, "read-address", "", "address where people read the log, whom the API server judges; empty for none")
 	f.StringVar(&o.Reading.Namespace, "namespace", "", "namespace of the release, in which readers must be allowed to get auditlogs.breakglass.dev (default: $POD_NAMESPACE)")

@@ -19,7 +19,7 @@ import (
 
 func newControllerCommand() *cobra.Command {
 	var o controller.Options
-	var configFile, kubeconfig, logFormat, logLevel string
+	var configFile, kubeconfig, sinks, logFormat, logLevel string
 	cmd := &cobra.Command{
 		Use:   "controller --config FILE",
 		Short: "Control the emergency Gateways of a Kubernetes cluster",
@@ -49,6 +49,9 @@ opens. Without an API server everything that is live goes on, and ends on time.`
 			if o.Log, err = newLogger(stderr, logFormat, logLevel); err != nil {
 				return err
 			}
+			if o.Sinks, err = loadSinks(sinks); err != nil {
+				return err
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
 			syscall.Umask(0o077)
@@ -65,6 +68,7 @@ opens. Without an API server everything that is live goes on, and ends on time.`
 	f.StringVar(&o.AuditOrigin, "audit-origin", "", "first line of the checkpoints of a new audit log (default: breakglass.dev/log/ and a random id)")
 	f.StringArrayVar(&o.CheckpointTo, "checkpoint-to", nil, "file, or https URL, that gets each checkpoint of the audit log at once; repeatable")
 	f.StringVar(&o.AuditService, "audit-service", "", "HOST:PORT of the audit log service, which gets the log of this replica and those of the fleets; empty for none")
+	f.StringVar(&sinks, "sinks", "", "file that says whom alarms go to while the audit log service does not deliver them; without a service, who gets the entries of the audit log; see docs/sinks.md")
 	f.StringVar(&logFormat, "log-format", "text", "text or json")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	addDataDirFlag(cmd)

@@ -153,10 +153,14 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(descKeeping, keeping)
 	gauge(descFree, float64(m.free()))
 	m.mu.Lock()
-	ledger, taker := m.ledger, m.taker
+	ledger, taker, follows, sinks := m.ledger, m.taker, m.follows, m.sinks
 	m.mu.Unlock()
 	if ledger == nil {
 		return
+	}
+	follows.receipts.Collect(ch)
+	if sinks != nil {
+		sinks.Collect(ch)
 	}
 	gauge(descSize, float64(ledger.Size()))
 	st := taker.Stats()

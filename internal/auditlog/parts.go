@@ -18,6 +18,8 @@ func (s *Service) parts() []part {
 	return []part{
 		{"sources", func(ctx context.Context) error { s.taker.Watch(ctx); return nil }},
 		{"readers", s.readers},
+		{"alarms", s.runAlarms},
+		{"sinks", s.runSinks},
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/ship"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/sink"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/clock"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/pki"
@@ -47,6 +48,8 @@ type Options struct {
 	CheckpointTo []string
 	// Lost is how long a source may be silent; zero for the default.
 	Lost time.Duration
+	// Sinks follow the log. nil: none.
+	Sinks *sink.Config
 	// Reading says who may read the log, and where.
 	Reading ReadingOptions
 	Log     *slog.Logger
@@ -58,10 +61,12 @@ type Service struct {
 	log   *slog.Logger
 	clock *clock.Clock
 
-	mu     sync.Mutex
-	ledger *merkle.Log  // nil: it is not open
-	taker  *ship.Server // nil: likewise
-	why    string       // the log is not open
+	mu      sync.Mutex
+	ledger  *merkle.Log  // nil: it is not open
+	taker   *ship.Server // nil: likewise
+	follows *evidence    // nil: likewise
+	sinks   *sink.Sinks  // nil: none are at work
+	why     string       // the log is not open
 }
 
 // Run serves until ctx ends, or something fails for good.
@@ -122,7 +127,7 @@ func (s *Service) Note(ctx context.Context, kind string, v any, cursors map[stri
 	if err := enc.Encode(v); err != nil {
 		return fmt.Errorf("entry of kind %s: %w", kind, err)
 	}
-	return s.Ledger().Append(ctx, merkle.Draft{Kind: kind, Data: bytes.TrimSuffix(data.Bytes(), []byte("\n")), Cursors: cursors})
+	return s.evidence().Append(ctx, merkle.Draft{Kind: kind, Data: bytes.TrimSuffix(data.Bytes(), []byte("\n")), Cursors: cursors})
 }
 
 func (s *Service) logOptions() (merkle.Options, error) {
@@ -173,12 +178,16 @@ func (s *Service) tryOpen(o merkle.Options) error {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
+	follows, err := s.newEvidence(l)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
 	taker := ship.NewServer(ship.ServerOptions{
-		Ledger: l, Dir: s.LogDir(), Name: name, Identify: identify, Refuse: s.refuse, Lost: s.opts.Lost, Now: s.Now, Log: s.log,
+		Ledger: follows, Dir: s.LogDir(), Name: name, Identify: identify, Refuse: s.refuse, Lost: s.opts.Lost, Now: s.Now, Log: s.log,
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ledger, s.taker, s.why = l, taker, ""
+	s.ledger, s.taker, s.follows, s.why = l, taker, follows, ""
 	return nil
 }
 

@@ -10,7 +10,6 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/audit/alarm"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/recorder"
-	"github.com/breakglass-gateway/breakglass-gateway/audit/sink"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 )
 
@@ -29,8 +28,12 @@ type alarms struct {
 // newAlarms makes them; opening returns the log with its alarms.
 func newAlarms(l *Engine) *alarms {
 	alarmSinks := l.alarmSinks()
+	var late map[string]time.Duration
+	if l.opts.Sinks != nil {
+		late = l.opts.Sinks.Patience()
+	}
 	a := &alarms{engine: l, wake: make(chan struct{}, 1), opened: make(chan uint64, 1)}
-	a.receipts = alarm.NewReceipts(alarm.ReceiptOptions{AlarmSinks: alarmSinks, Late: patience(l.opts.Sinks), Now: l.now, Log: l.log, Append: a.note})
+	a.receipts = alarm.NewReceipts(alarm.ReceiptOptions{AlarmSinks: alarmSinks, Late: late, Now: l.now, Log: l.log, Append: a.note})
 	rules := alarm.New(alarm.Options{AlarmSinks: alarmSinks})
 	a.raiser = alarm.NewRaiser(rules, l.now, l.log, a.receipts.Raised)
 	return a
@@ -108,22 +111,6 @@ const (
 	ruleTick = 5 * time.Second
 	lateTick = 100 * time.Millisecond
 )
-
-// patience is how long each alarm sink may take for an alarm. One that gets
-// everything else as well may have a queue.
-func patience(c *sink.Config) map[string]time.Duration {
-	out := map[string]time.Duration{}
-	if c == nil {
-		return out
-	}
-	for i := range c.Sinks {
-		s := &c.Sinks[i]
-		if out[s.Name] = 10 * time.Second; s.AlarmsOnly() || s.Alertmanager != nil {
-			out[s.Name] = 700 * time.Millisecond
-		}
-	}
-	return out
-}
 
 func (a *alarms) run(ctx context.Context) {
 	rules, late := time.NewTicker(ruleTick), time.NewTicker(lateTick)

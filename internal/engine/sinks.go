@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"time"
 
+	"github.com/breakglass-gateway/breakglass-gateway/audit/alarm"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/sink"
 )
 
@@ -14,14 +17,45 @@ func (l *Engine) startSinks() (err error) {
 	if l.opts.Sinks == nil {
 		return nil
 	}
-	l.sinks, err = sink.Start(context.Background(), sink.Options{
+	o := sink.Options{
 		Dir: l.logDir(), StateDir: filepath.Join(l.opts.DataDir, "sinks"), Config: *l.opts.Sinks, Log: l.log, Now: l.now,
 		OnDelivered: l.alarms.receipts.Delivered, OnState: l.alarms.receipts.State,
-	})
-	if err != nil {
+	}
+	if l.opts.Ship != nil {
+		o.Skip = l.deliveredElsewhere
+	}
+	if l.sinks, err = sink.Start(context.Background(), o); err != nil {
 		return fmt.Errorf("start the sinks: %w", err)
 	}
 	return nil
+}
+
+// elsewhere is how long the audit log service may take to confirm an alarm until it
+// is delivered from here.
+const elsewhere = 300 * time.Millisecond
+
+// deliveredElsewhere reports whether the audit log service delivers an entry: it does
+// what it has, and alone what nobody waits for. An alarm that it has not, for it is
+// away or slow, is delivered from here, and should it come there after all, there as
+// well, under the same id. The sink that asks waits for the answer.
+func (l *Engine) deliveredElsewhere(e merkle.Entry) bool {
+	if _, raises := alarm.Raises(e); !raises {
+		return true
+	}
+	late := time.NewTimer(elsewhere - l.now().Sub(e.Time))
+	defer late.Stop()
+	for {
+		next, changed := l.opts.Ship.Confirmed()
+		if next > e.Seq {
+			l.alarms.receipts.Elsewhere(e)
+			return true
+		}
+		select {
+		case <-changed:
+		case <-late.C:
+			return false
+		}
+	}
 }
 
 // alarmSinks are those by which people are told.
