@@ -161,6 +161,14 @@ test-faults: $(ENVOY) ## Kill serve and Envoy 50 times each at random moments un
 	BREAKGLASS_ENVOY='$(ENVOY)' BREAKGLASS_ROUNDS=$(ROUNDS) $(GINKGO) -tags envoy -procs=2 --succinct --timeout 60m \
 	    --label-filter=kills --seed=$$seed $(SPECFLAGS) ./test/serve
 
+# How long `make test-evidence-faults` takes the audit log service away.
+OUTAGE ?= 10m
+.PHONY: test-evidence-faults
+test-evidence-faults: $(ENVOY) ## Kill agents and the audit log service 50 times under 1,000 requests/s, cut the network, fill the disks (as root; ROUNDS=50, OUTAGE=10m).
+	@seed=$$(date +%s); echo "seed $$seed"; \
+	BREAKGLASS_ENVOY='$(ENVOY)' BREAKGLASS_ROUNDS=$(ROUNDS) BREAKGLASS_OUTAGE=$(OUTAGE) $(GINKGO) -tags envoy --timeout 60m \
+	    --label-filter=evidence --seed=$$seed $(SPECFLAGS) ./test/pod
+
 # A network namespace for each process: not for ginkgo's own parallel runs.
 .PHONY: test-controller
 test-controller: as-root $(HELM) $(KUBERNETES)/kubernetes $(ENVOY) ## The controller on a real kube-apiserver, with real Envoys (as root; TESTFLAGS='-ginkgo.focus=REGEXP').
