@@ -151,7 +151,11 @@ func (c *Client) Finish(ctx context.Context) error {
 		c.finishing = true
 		close(c.finish)
 	}
+	none := c.log == nil
 	c.mu.Unlock()
+	if none {
+		return errors.New("the log was never open")
+	}
 	select {
 	case <-c.done:
 		return nil

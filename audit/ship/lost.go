@@ -38,7 +38,7 @@ func (s *Server) Look(ctx context.Context) {
 func (s *Server) silent() (out []*source) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.opts.Now()
+	now := s.mono()
 	for _, src := range s.sources {
 		if src.state == stateBegun && now.Sub(src.heard) >= s.opts.Lost && src.tryLock() {
 			out = append(out, src)
@@ -49,7 +49,8 @@ func (s *Server) silent() (out []*source) {
 
 func (s *Server) lose(ctx context.Context, src *source) error {
 	s.mu.Lock()
-	now, heard, missing := s.opts.Now(), src.heard, uint64(0)
+	now, missing := s.opts.Now(), uint64(0)
+	heard := now.Add(src.heard.Sub(s.mono()))
 	if src.said > src.next {
 		missing = src.said - src.next
 	}

@@ -75,6 +75,7 @@ func (s *service) start() {
 		Ledger: l, Dir: s.dir, Name: name, Log: quiet, Lost: time.Minute, Now: func() time.Time { return s.now() },
 		Identify: func(*tls.ConnectionState) (Identity, error) { return s.id, nil },
 	})
+	s.server.mono = func() time.Time { return s.now() }
 }
 
 // restart as after a kill: what was not appended is not there, and sessions are

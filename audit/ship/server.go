@@ -21,7 +21,7 @@ const (
 	// maxOfOne bounds those of one identity that have not ended and are not lost.
 	maxOfOne = 400
 	// taking bounds the batches that are in memory at once.
-	taking = 16
+	taking = 64
 )
 
 // Ledger is what the server needs of a *merkle.Log.
@@ -53,10 +53,13 @@ type ServerOptions struct {
 type Server struct {
 	opts  ServerOptions
 	slots chan struct{}
+	// mono tells how long somebody is silent: a clock that is set says nothing of that.
+	mono func() time.Time
 
 	mu      sync.Mutex
 	sources map[string]*source // by name
 	stats   ServerStats
+	refused string // why a batch can never be taken, last
 }
 
 // ServerStats are for metrics.
@@ -86,7 +89,7 @@ func NewServer(o ServerOptions) *Server {
 	if o.Refuse == nil {
 		o.Refuse = func() string { return "" }
 	}
-	s := &Server{opts: o, slots: make(chan struct{}, taking), sources: map[string]*source{}}
+	s := &Server{opts: o, slots: make(chan struct{}, taking), mono: time.Now, sources: map[string]*source{}}
 	s.load(o.Ledger.Cursors())
 	return s
 }
@@ -103,7 +106,7 @@ func (s *Server) Stats() ServerStats {
 		}
 		out.Sources[src.state]++
 		if src.state == stateBegun {
-			out.Quietest = max(out.Quietest, s.opts.Now().Sub(src.heard))
+			out.Quietest = max(out.Quietest, s.mono().Sub(src.heard))
 		}
 		if src.said > src.next {
 			out.Missing += src.said - src.next
@@ -137,8 +140,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if status == http.StatusBadRequest || status == http.StatusForbidden {
 			s.mu.Lock()
 			s.stats.Refused++
+			again := s.refused == a.Error // who is refused tries again, each second
+			s.refused = a.Error
 			s.mu.Unlock()
-			s.opts.Log.Error("what a source brought cannot be taken", "address", r.RemoteAddr, "error", err)
+			if !again {
+				s.opts.Log.Error("what a source brought cannot be taken", "address", r.RemoteAddr, "error", err)
+			}
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")

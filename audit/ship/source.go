@@ -76,7 +76,7 @@ func (s *Server) load(cursors map[string]string) {
 		}
 	}
 	for _, src := range s.sources {
-		src.heard, src.recorded, src.recordedAt = now, now, src.next
+		src.heard, src.recorded, src.recordedAt = s.mono(), now, src.next
 	}
 }
 
@@ -95,7 +95,7 @@ func (s *Server) lock(ctx context.Context, name string) (*source, error) {
 	s.mu.Lock()
 	src := s.get(name)
 	src.users++
-	src.heard = s.opts.Now()
+	src.heard = s.mono()
 	s.mu.Unlock()
 	select {
 	case src.turn <- struct{}{}:
@@ -132,7 +132,7 @@ func (s *Server) sweep() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, src := range s.sources {
-		if src.state == "" && src.users == 0 && s.opts.Now().Sub(src.heard) > time.Minute {
+		if src.state == "" && src.users == 0 && s.mono().Sub(src.heard) > time.Minute {
 			delete(s.sources, name)
 		}
 	}

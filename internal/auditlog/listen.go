@@ -59,7 +59,7 @@ func (s *Service) listen(fail context.CancelCauseFunc) (shut func(), err error) 
 // serve on a socket until it is shut.
 func (s *Service) serve(sock net.Listener, h http.Handler, fail context.CancelCauseFunc) *http.Server {
 	server := &http.Server{
-		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // of handshakes
 	}
 	go func() {
