@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -166,4 +167,22 @@ func jsonLinesConfig(name, path string) Config {
 
 func same(a, b [][]byte) bool {
 	return bytes.Equal(bytes.Join(a, []byte("\n")), bytes.Join(b, []byte("\n")))
+}
+
+func entryOf(t testing.TB, data string) merkle.Entry {
+	t.Helper()
+	return merkle.Entry{V: 1, Seq: 7, Time: time.Date(2026, 11, 26, 1, 0, 0, 0, time.UTC), Kind: "request", Data: json.RawMessage(data)}
+}
+
+func isRefused(err error) bool {
+	var r *refusedError
+	return errors.As(err, &r)
+}
+
+func laterOf(err error) time.Duration {
+	var l *laterError
+	if errors.As(err, &l) {
+		return l.after
+	}
+	return 0
 }
