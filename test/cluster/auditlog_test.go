@@ -136,25 +136,21 @@ func setting(variable string, standard int) int {
 }
 
 func collects(d *door) {
-	var dora string // may read the log
-
 	It("has every request through an open route in the log of the cluster, once, and every decision", func(ctx context.Context) {
 		steady(ctx, auditService, 1)
-		dora = person(ctx, "dora")
-		kubectl(ctx, "create", "rolebinding", "auditors", "-n", release, "--clusterrole", "breakglass-auditor", "--user", "dora")
 		name := once("collected")
 		d.open(ctx, name, 10*time.Minute)
 		answers := d.load(name, name, 100, 3*time.Second).Wait()
 		Expect(statuses(answers)).To(Equal(map[int]int{200: 300}))
 		began := time.Now()
-		log := newLogOf(dora)
+		log := newLogOf(d.dora)
 		log.has(ctx, answers, time.Minute)
 		AddReportEntry("until the last of 300 requests was in a copy of the log of the cluster", time.Since(began).Round(time.Millisecond).String())
 		log.sound(ctx)
 
 		By("the decisions")
 		Eventually(func(g Gomega) {
-			out, err := ours(ctx, dora, "audit", "list", "--activation", tenants+"/"+name, "--kind", "activation", "-o", "json")
+			out, err := ours(ctx, d.dora, "audit", "list", "--activation", tenants+"/"+name, "--kind", "activation", "-o", "json")
 			g.Expect(err).NotTo(HaveOccurred())
 			events := map[string]bool{}
 			for line := range strings.Lines(out) {
@@ -167,17 +163,17 @@ func collects(d *door) {
 		}).WithContext(ctx).Should(Succeed())
 
 		By("the commands")
-		out, err := ours(ctx, dora, "audit", "tail", "-n", "5", "--kind", "request", "--activation", name)
+		out, err := ours(ctx, d.dora, "audit", "tail", "-n", "5", "--kind", "request", "--activation", name)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(strings.Split(strings.TrimSpace(out), "\n")).To(HaveLen(6), out)
 		seq := strings.Fields(strings.Split(out, "\n")[1])[0]
-		out, err = ours(ctx, dora, "audit", "show", seq)
+		out, err = ours(ctx, d.dora, "audit", "show", seq)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(out).To(ContainSubstring("/api/" + name))
-		proof, err := ours(ctx, dora, "audit", "prove", seq, "--key", filepath.Join(log.dir, "audit.pub"))
+		proof, err := ours(ctx, d.dora, "audit", "prove", seq, "--key", filepath.Join(log.dir, "audit.pub"))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(proof).To(ContainSubstring("/api/" + name))
-		out, err = ours(ctx, dora, "audit", "verify")
+		out, err = ours(ctx, d.dora, "audit", "verify")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(out).To(HavePrefix("SOUND"))
 		d.revoke(ctx, name)
@@ -201,7 +197,7 @@ func collects(d *door) {
 		kubectl(ctx, "create", "serviceaccount", "siem", "-n", release)
 		kubectl(ctx, "create", "rolebinding", "siem", "-n", release, "--clusterrole", "breakglass-auditor", "--serviceaccount", release+":siem")
 		siem := filepath.Join(GinkgoT().TempDir(), "siem.kubeconfig")
-		text, err := os.ReadFile(dora)
+		text, err := os.ReadFile(d.dora)
 		Expect(err).NotTo(HaveOccurred())
 		head, _, _ := strings.Cut(string(text), "users:")
 		Expect(os.WriteFile(siem, fmt.Appendf(nil, "%susers: [{name: siem, user: {token: %s}}]\ncontexts: [{name: cluster, context: {cluster: cluster, user: siem}}]\ncurrent-context: cluster\n",
@@ -209,7 +205,7 @@ func collects(d *door) {
 		_, err = ours(ctx, siem, "audit", "tail", "-n", "1")
 		Expect(err).NotTo(HaveOccurred())
 
-		out, err := ours(ctx, dora, "audit", "list", "--kind", "read", "-o", "json")
+		out, err := ours(ctx, d.dora, "audit", "list", "--kind", "read", "-o", "json")
 		Expect(err).NotTo(HaveOccurred())
 		by := map[string]int{}
 		for line := range strings.Lines(out) {
@@ -231,7 +227,7 @@ func collects(d *door) {
 		}
 		name := once("killed")
 		d.open(ctx, name, 2*time.Hour)
-		log := newLogOf(dora)
+		log := newLogOf(d.dora)
 		dice := rand.New(rand.NewPCG(uint64(GinkgoRandomSeed()), 1))
 		all := 0
 		// under load, which goes on until what is done is done, in pieces for which a token lasts.

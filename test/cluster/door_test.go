@@ -35,13 +35,14 @@ const (
 
 // door is the chart, installed, with somebody who may open and somebody who may close.
 type door struct {
-	issuer       *testbed.Issuer
-	cert, key    []byte
-	pool         *x509.CertPool
-	values       string // a file
-	alice, carol string // their kubeconfigs
-	address      string // of the load balancer
-	routes       map[string]bool
+	issuer    *testbed.Issuer
+	cert, key []byte
+	pool      *x509.CertPool
+	values    string // a file
+	// alice may open, carol may close, dora may read the log: their kubeconfigs.
+	alice, carol, dora string
+	address            string // of the load balancer
+	routes             map[string]bool
 	// answered is how many requests of probes were let in.
 	answered int
 }

@@ -66,6 +66,7 @@ func installs(d *door) {
 
 		kubectl(ctx, "create", "rolebinding", "oncall", "-n", tenants, "--clusterrole", "breakglass-activator-db", "--user", "alice")
 		kubectl(ctx, "create", "rolebinding", "lead", "-n", tenants, "--clusterrole", "breakglass-revoker", "--user", "carol")
+		kubectl(ctx, "create", "rolebinding", "auditors", "-n", release, "--clusterrole", "breakglass-auditor", "--user", "dora")
 	})
 
 	It("has the status that the Gateway API wants of GatewayClass, Gateway and HTTPRoute", func(ctx context.Context) {
