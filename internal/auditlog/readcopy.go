@@ -103,7 +103,7 @@ func (s *Reading) lacks(h held, end head) ([]piece, error) {
 	if h.origin != "" && !slices.Contains(firsts, h.segment) {
 		return nil, refuse(http.StatusGone, "the segment that the copy ends in, which begins with entry %d, is not kept any more: copy into another directory", h.segment)
 	}
-	out := []piece{{"hashes", h.hashes, tlog.StoredHashCount(int64(end.size)) * tlog.HashSize}}
+	var out []piece
 	for i, first := range firsts {
 		if first < h.segment || first >= end.size {
 			continue
@@ -117,6 +117,8 @@ func (s *Reading) lacks(h held, end head) ([]piece, error) {
 		}
 		out = append(out, p)
 	}
+	// After the entries: a copy that breaks off has none of what it does not have.
+	out = append(out, piece{"hashes", h.hashes, tlog.StoredHashCount(int64(end.size)) * tlog.HashSize})
 	for _, p := range out {
 		if p.from > p.to {
 			return nil, refuse(http.StatusConflict, "the copy has %d bytes of %s, and the log has %d that are signed: it is no copy of this log, or the log was cut back; copy into another directory, and compare", p.from, p.name, p.to)
