@@ -47,7 +47,7 @@ func opens(d *door) {
 		By("the columns of `kubectl get activations`")
 		table := strings.Split(strings.TrimSpace(kubectl(ctx, "--kubeconfig", d.alice, "-n", tenants, "get", "activations", name)), "\n")
 		Expect(table).To(HaveLen(2))
-		Expect(strings.Fields(table[0])).To(Equal([]string{"NAME", "ROUTE", "ROLE", "INCIDENT", "PHASE", "DEADLINE"}))
+		Expect(strings.Fields(table[0])).To(Equal([]string{"NAME", "ROUTE", "ROLE", "INCIDENT", "PHASE", "DEADLINE", "REVIEW"}))
 		row := strings.Fields(table[1])
 		Expect(row[:5]).To(Equal([]string{name, name, "db", "INC-4711", "Live"}))
 		Expect(time.Parse(time.RFC3339, row[5])).To(BeTemporally("==", deadline))

@@ -22,7 +22,7 @@ func uninstall(ctx context.Context, d *door) {
 	helm(ctx, "uninstall", "breakglass", "-n", release, "--wait", "--timeout", "2m")
 	kubectl(ctx, "wait", "pods", "-n", release, "--all", "--for=delete", "--timeout=6m")
 	told("the last pod was gone after")
-	kubectl(ctx, "delete", "crd", "activations.breakglass.dev", "emergencypolicies.breakglass.dev")
+	kubectl(ctx, "delete", "crd", "activations.breakglass.dev", "activationreviews.breakglass.dev", "emergencypolicies.breakglass.dev")
 	kubectl(ctx, "delete", "namespace", release, "--timeout=2m")
 	told("its namespace was gone after")
 
