@@ -24,6 +24,7 @@ import (
 type reportLog struct {
 	name, dir string
 	verified  *verified
+	counter   *counter
 }
 
 // end is the seq of the first entry that was not verified.
@@ -82,13 +83,14 @@ func (o *reportOptions) make(cmd *cobra.Command, logs []*reportLog, opts report.
 		if len(of) == 0 {
 			l.verified.Checkpoints = nil
 		}
-		if err := l.verified.count(cmd.Context(), p); err != nil {
-			return nil, err
-		}
+		l.counter = newCounter()
 	}
 	r, err := report.Build(opts, o.source(cmd, logs))
 	if err != nil {
 		return nil, err
+	}
+	for _, l := range logs {
+		l.verified.take(l.counter)
 	}
 	r.Prove(o.proof(logs, r, len(checkpoints)))
 	return r, nil
@@ -100,53 +102,59 @@ func ofLog(note []byte, dir string) bool {
 	return err == nil && origin(string(own)) == origin(string(note))
 }
 
-// source reads the entries of all logs. What cannot be read is left out here: the
-// findings tell of it.
+// source reads what was verified of all logs. What lies above the tree is counted in
+// the first reading. What cannot be read is left out: the findings tell of it.
 func (o *reportOptions) source(cmd *cobra.Command, logs []*reportLog) report.Source {
+	byName := map[string]*reportLog{}
+	var names []string
+	for _, l := range logs {
+		byName[l.name] = l
+		names = append(names, l.name)
+	}
+	counted := false
 	return func(since time.Time, fn func(report.Entry) error) error {
-		f := merkle.Filter{Since: since}
-		if len(logs) == 1 {
-			l := logs[0]
-			err := readBelow(l, f, func(f merkle.Filter) error {
-				return merkle.Read(cmd.Context(), l.dir, f, func(e merkle.Entry) error { return fn(report.Entry{Entry: e}) })
-			})
-			return o.damaged(logs, err)
-		}
-		var dirs []string
-		ends := map[string]uint64{}
-		for _, l := range logs {
-			dirs = append(dirs, l.name)
-			ends[l.name] = l.end()
-		}
-		err := mergeLogs(cmd.Context(), o.below, dirs, f, func(log string, e merkle.Entry) error {
-			if e.Seq >= ends[log] {
-				return nil
+		take := func(log string, e merkle.Entry) error {
+			l := byName[log]
+			if e.Seq >= l.end() {
+				return nil // it came since
+			}
+			if !counted {
+				if err := l.counter.take(e); err != nil {
+					return err
+				}
 			}
 			return fn(report.Entry{Log: log, Entry: e})
-		})
-		return o.damaged(logs, err)
+		}
+		f := merkle.Filter{Since: since}
+		var err error
+		if o.below == "" {
+			err = merkle.Read(cmd.Context(), logs[0].dir, f, func(e merkle.Entry) error { return take("", e) })
+		} else {
+			err = mergeLogs(cmd.Context(), o.below, names, f, take)
+		}
+		first := !counted
+		counted = true
+		return damaged(logs, err, first)
 	}
 }
 
-// readBelow reads what was verified.
-func readBelow(l *reportLog, f merkle.Filter, read func(merkle.Filter) error) error {
-	end := l.end()
-	f.Match = func(e *merkle.Entry) bool { return e.Seq < end }
-	return read(f)
-}
-
-// damaged forgets an error of a log about which there are findings: the report says
-// so, and has what could be read.
-func (o *reportOptions) damaged(logs []*reportLog, err error) error {
-	if err == nil {
-		return nil
+// damaged makes of an entry that cannot be read a finding, or a warning if there are
+// findings already, so that there is a report of all the rest.
+func damaged(logs []*reportLog, err error, first bool) error {
+	var corrupt *merkle.CorruptError
+	if !errors.As(err, &corrupt) {
+		return err
 	}
 	for _, l := range logs {
-		if len(l.verified.Findings) > 0 && isCorrupt(err) {
-			return nil
+		switch {
+		case !first || filepath.Dir(corrupt.File) != filepath.Clean(l.dir):
+		case len(l.verified.Findings) > 0:
+			l.verified.Warnings = append(l.verified.Warnings, "what follows the first finding was not counted, and is not in the report")
+		default:
+			l.counter.findings = append(l.counter.findings, merkle.Finding{File: corrupt.File, Line: corrupt.Line, Problem: corrupt.Reason, Remedy: "compare with a copy from elsewhere"})
 		}
 	}
-	return err
+	return nil
 }
 
 func (o *reportOptions) proof(logs []*reportLog, r *report.Report, witnessed int) report.Proof {
@@ -247,9 +255,4 @@ func completeLogged(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.S
 	}) // what was found is offered
 	slices.Sort(names)
 	return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
-}
-
-func isCorrupt(err error) bool {
-	var corrupt *merkle.CorruptError
-	return errors.As(err, &corrupt)
 }

@@ -71,6 +71,12 @@ func TestReportsAreAsTheyWereLookedAt(t *testing.T) {
 		got := written(t, build(t, reporttest.Incident(), o), c.form, 20)
 		golden.Check(t, filepath.Join("testdata", c.file), []byte(got))
 	}
+	// The same of a log that somebody has changed.
+	r := build(t, reporttest.Incident(), incident())
+	r.Prove(report.Proof{Again: []string{"breakglass audit verify --data-dir COPY"}, Logs: []report.LogProof{{
+		Origin: "test.example.com/log", Findings: []string{"segment-00000000000000000000.jsonl line 9, entry 8: the entry is not what was signed. To do: compare with a copy from elsewhere; keep both"},
+	}}})
+	golden.Check(t, filepath.Join("testdata", "unsound.html"), []byte(written(t, r, report.HTML, 0)))
 }
 
 func TestTheSameLogGivesTheSameBytes(t *testing.T) {

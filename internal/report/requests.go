@@ -138,6 +138,9 @@ func (b *builder) shownRequest(e *Entry, r *audit.RequestEntry) Request {
 
 // add counts a request. r is nil for one without an end.
 func (b *builder) add(q Request, r *audit.RequestEntry) {
+	if len(b.requests) == cap(b.requests) {
+		b.requests = slices.Grow(b.requests, max(len(b.requests), 1024)) // of many, append copies each too often
+	}
 	b.requests = append(b.requests, q)
 	count(&b.counts, &q)
 	if q.Elsewhere {

@@ -208,7 +208,7 @@ type row struct {
 	name, title, class string
 	n                  [buckets]int
 	most               int
-	cuts               []*Request
+	cuts, streams      []*Request
 }
 
 // requestLanes show how many requests there were at each moment, an identity a lane,
@@ -243,6 +243,9 @@ func (r *Report) requestLanes(s scale, y float64, p *picture) (out []lane) {
 				l.Bars = append(l.Bars, density(s, y, b, n, most, x.class))
 			}
 		}
+		for _, q := range x.streams {
+			l.Bars = append(l.Bars, s.bar(q.Start, q.End(), y+laneHeight-4, 2, "stream", fmt.Sprintf("a stream from %s to %s UTC, entry %s", stamp(q.Start), stamp(q.End()), q.Ref)))
+		}
 		for _, q := range x.cuts {
 			l.Marks = append(l.Marks, shape{s.x(q.End()), y + laneHeight/2, "cross", "cut", fmt.Sprintf("stream cut at %s UTC, entry %s", stamp(q.End()), q.Ref)})
 		}
@@ -276,8 +279,12 @@ func (x *row) take(q *Request, s scale) {
 	b := min(int(float64(q.Start.Sub(s.from))/float64(s.to.Sub(s.from))*buckets), buckets-1)
 	x.n[b]++
 	x.most = max(x.most, x.n[b])
-	if q.Outcome == Cut && len(x.cuts) < 50 {
+	const most = 50
+	if q.Outcome == Cut && len(x.cuts) < most {
 		x.cuts = append(x.cuts, q)
+	}
+	if 50*q.End().Sub(q.Start) > s.to.Sub(s.from) && len(x.streams) < most {
+		x.streams = append(x.streams, q)
 	}
 }
 
