@@ -27,6 +27,7 @@ CONTROLLER_GEN := $(call go_tool,controller-gen,$(CONTROLLER_GEN_VERSION))
 HELM           := $(call go_tool,helm,$(HELM_VERSION))
 COREDNS        := $(call go_tool,coredns,$(COREDNS_VERSION))
 ALERTMANAGER   := $(call go_tool,alertmanager,$(ALERTMANAGER_VERSION))
+AXE            := $(TOOLS)/axe-$(AXE_VERSION)/axe.min.js
 # A directory: etcd, kubectl, kubelet and the others. Also what envtest wants as KUBEBUILDER_ASSETS.
 KUBERNETES     := $(TOOLS)/kubernetes-$(KUBERNETES_VERSION)-$(GOVERSION)
 
@@ -118,6 +119,7 @@ vet:
 	go vet -tags helm,apiserver,bench ./test/chart ./test/apiserver ./test/controller
 	cd conformance && go vet .
 	cd test/receivers && go vet -tags alertmanager .
+	cd test/browser && go vet .
 
 .PHONY: test-unit
 test-unit: cc ## Unit, golden and property tests and fuzz seeds, with the race detector. No Envoy needed.
@@ -187,6 +189,22 @@ test-cluster-faults: ## Kill agents and the audit log service of that cluster 50
 	BREAKGLASS_ROUNDS=$(ROUNDS) BREAKGLASS_RATE='$(RATE)' BREAKGLASS_OUTAGE='$(OUTAGE)' \
 	    $(MAKE) --no-print-directory test-cluster SPECFLAGS="--focus='is installed by Helm|log of the cluster' --timeout 60m $(SPECFLAGS)"
 
+# Chromium is Debian's, of whatever version: what it has to show is HTML.
+CHROMIUM ?= chromium
+.PHONY: chromium
+chromium:
+	@command -v '$(CHROMIUM)' >/dev/null || hack/tools/apt-install 'a browser' chromium fonts-dejavu-core
+
+.PHONY: test-report-browser
+test-report-browser: chromium $(AXE) ## The pages of `breakglass report` in a real browser: asks for nothing, complains of nothing, accessible (a minute).
+	cd test/browser && BREAKGLASS_CHROMIUM="$$(command -v '$(CHROMIUM)')" BREAKGLASS_AXE='$(AXE)' go test -count=1 -timeout 5m $(TESTFLAGS) .
+
+.PHONY: look
+look: chromium $(AXE) ## Pictures of the same, for people: light, dark, phone and print, in bin/look.
+	@mkdir -p bin/look
+	cd test/browser && BREAKGLASS_SHOTS='$(abspath bin/look)' BREAKGLASS_CHROMIUM="$$(command -v '$(CHROMIUM)')" go test -count=1 -timeout 5m -run '^TestThePageCanBePrinted$$' .
+	@ls bin/look
+
 # What the suite's binary runs with, and where it leaves its reports.
 REPORTS ?= $(abspath conformance/reports)
 conformance_run = BREAKGLASS_CLUSTER='$(abspath $(CLUSTER))' BREAKGLASS_KUBERNETES='$(KUBERNETES)' BREAKGLASS_COREDNS='$(COREDNS)' \
@@ -224,6 +242,7 @@ conformance-binaries: as-root node-binaries images $(HELM)
 lint: $(GOLANGCI_LINT) verify-generate ## golangci-lint, and that generated files are up to date.
 	$(GOLANGCI_LINT) run ./...
 	cd conformance && $(GOLANGCI_LINT) run ./...
+	cd test/browser && $(GOLANGCI_LINT) run ./...
 
 .PHONY: verify-generate
 verify-generate: $(CONTROLLER_GEN) ## Fail when generated files differ from what `make generate` would write.
@@ -370,6 +389,9 @@ $(ALERTMANAGER):
 
 $(COREDNS):
 	@hack/tools/install-go-tool hack/coredns '$@'
+
+$(AXE):
+	@hack/tools/install-axe '$@'
 
 $(KUBERNETES)/kubernetes:
 	@hack/tools/install-kubernetes '$@'
