@@ -19,6 +19,7 @@ import (
 	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/recorder"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/activation"
+	"github.com/breakglass-gateway/breakglass-gateway/internal/report/reporttest"
 )
 
 var noLog = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -177,6 +178,7 @@ func openLog(dir string, o merkle.Options) (l *merkle.Log, err error) {
 //	account   an account of an Envoy that says more than is there
 //	hostile   entries that are not what they should be
 //	short     entries in segments of a few each
+//	night     a night with everything that reports tell of
 //	old       the removal of all segments but the last
 func scriptLog(ts *testscript.TestScript, args []string) {
 	s, o := &scribe{at: 9, line: 5 * 480}, merkle.Options{}
@@ -186,6 +188,9 @@ func scriptLog(ts *testscript.TestScript, args []string) {
 	}
 	life := func(r *audit.RequestEntry) { r.Epoch = "e2" }
 	switch what {
+	case "night":
+		ts.Check(reporttest.Incident().Write(context.Background(), ts.MkAbs(args[0])))
+		return
 	case "incident":
 		s.drafts = incident()
 	case "start":
