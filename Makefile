@@ -154,13 +154,13 @@ test-envoy-packages: $(ENVOY)
 
 # Its specs wait most of the time, for deadlines and for processes, so that several run side by side.
 .PHONY: test-serve
-test-serve: $(ENVOY) ## The whole gateway, binary and Envoy, from the outside (PROCS=4, SPECFLAGS='--focus=REGEXP').
-	BREAKGLASS_ENVOY='$(ENVOY)' $(GINKGO) -tags envoy -procs=$(PROCS) --succinct --timeout 20m $(SPECFLAGS) ./test/serve
+test-serve: $(ENVOY) $(ALERTMANAGER) ## The whole gateway, binary and Envoy, from the outside (PROCS=4, SPECFLAGS='--focus=REGEXP').
+	BREAKGLASS_ENVOY='$(ENVOY)' BREAKGLASS_ALERTMANAGER='$(ALERTMANAGER)' $(GINKGO) -tags envoy -procs=$(PROCS) --succinct --timeout 20m $(SPECFLAGS) ./test/serve
 
 .PHONY: test-faults
-test-faults: $(ENVOY) ## Kill serve and Envoy 50 times each at random moments under load (ROUNDS=50, SPECFLAGS='--seed=N' repeats one).
+test-faults: $(ENVOY) $(ALERTMANAGER) ## Kill serve and Envoy 50 times each at random moments under load (ROUNDS=50, SPECFLAGS='--seed=N' repeats one).
 	@seed=$$(date +%s); echo "seed $$seed"; \
-	BREAKGLASS_ENVOY='$(ENVOY)' BREAKGLASS_ROUNDS=$(ROUNDS) $(GINKGO) -tags envoy -procs=2 --succinct --timeout 60m \
+	BREAKGLASS_ENVOY='$(ENVOY)' BREAKGLASS_ALERTMANAGER='$(ALERTMANAGER)' BREAKGLASS_ROUNDS=$(ROUNDS) $(GINKGO) -tags envoy -procs=2 --succinct --timeout 60m \
 	    --label-filter=kills --seed=$$seed $(SPECFLAGS) ./test/serve
 
 # How long `make test-evidence-faults` takes the audit log service away.

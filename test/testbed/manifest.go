@@ -27,7 +27,10 @@ type Policy struct {
 }
 
 // PolicyIssuer is an issuer of a policy. JWKS is YAML in flow style.
-type PolicyIssuer struct{ Name, URL, JWKS, MaxTokenLifetime string }
+type PolicyIssuer struct {
+	Name, URL, JWKS, MaxTokenLifetime string
+	Offline                           bool
+}
 
 // Role of a policy. Grants are YAML in flow style; Group is short for a list
 // claim "groups" of the issuer "sso" that holds it.
@@ -56,8 +59,8 @@ func (p Policy) YAML() string {
 	}
 	b.WriteString("  issuers:\n")
 	for _, i := range p.Issuers {
-		fmt.Fprintf(&b, "  - {name: %s, issuer: %s, audiences: [breakglass], maxTokenLifetime: %s, jwks: %s}\n",
-			i.Name, quote(i.URL), cmp.Or(i.MaxTokenLifetime, "1h"), i.JWKS)
+		fmt.Fprintf(&b, "  - {name: %s, issuer: %s, audiences: [breakglass], maxTokenLifetime: %s, offline: %t, jwks: %s}\n",
+			i.Name, quote(i.URL), cmp.Or(i.MaxTokenLifetime, "1h"), i.Offline, i.JWKS)
 	}
 	b.WriteString("  roles:\n")
 	for _, r := range p.Roles {
