@@ -39,6 +39,17 @@ sinks:
   {{- toYaml .Values.audit.service.sinks | nindent 2 }}
 {{- end }}
 
+{{/* The names of the sinks by which somebody is told of alarms, as a JSON list. */}}
+{{- define "breakglass.alarmSinks" -}}
+{{- $names := list }}
+{{- range .Values.audit.service.sinks }}
+{{- if and (not .jsonLines) (or (not .kinds) (has "alarm" .kinds)) }}
+{{- $names = append $names .name }}
+{{- end }}
+{{- end }}
+{{- $names | toJson }}
+{{- end }}
+
 {{/* Where whoever delivers to sinks finds that file, and the Secrets that it names files of. */}}
 {{- define "breakglass.sinkMounts" -}}
 {{- with .Values.audit.service }}
