@@ -52,7 +52,6 @@ type Client struct {
 	opened    chan struct{} // closed, and replaced, when log is another
 	finishing bool
 	next      uint64 // what is before it is confirmed
-	known     bool   // that next is what the service said
 	changed   chan struct{}
 	stats     Stats
 	waiting   time.Time // of the oldest entry that was read and not confirmed

@@ -149,12 +149,10 @@ func checkCheckpoint(h *head) error {
 // record makes a batch durable, with what is to be said of its source, and moves the
 // source on.
 func (s *Server) record(r *http.Request, src *source, b *batch) error {
-	again := b.End && len(b.entries) == 0 && src.state == stateEnded // its answer was lost
-	if again {
-		return nil
+	if b.End && len(b.entries) == 0 && src.state == stateEnded {
+		return nil // its answer was lost
 	}
-	now := s.opts.Now()
-	p := &plan{src: src, id: b.id, now: now, next: b.From}
+	p := &plan{src: src, id: b.id, now: s.opts.Now(), next: b.From}
 	var drop []*source
 	if src.state != stateBegun {
 		var ok bool
@@ -164,26 +162,11 @@ func (s *Server) record(r *http.Request, src *source, b *batch) error {
 		}
 		p.begin(drop)
 	}
-	if src.known && b.From > src.next {
-		p.gap(audit.Gap{
-			V: 1, Lost: b.From - src.next, Until: now.UTC().Truncate(time.Microsecond), Gateway: src.gateway(),
-			Reason: fmt.Sprintf("entries %d to %d of the log %s were removed where they were before they came here", src.next, b.From-1, src.name),
-		})
+	p.batch(b, s.opts.Checkpoint)
+	err := p.err
+	if err == nil && len(p.drafts) > 0 {
+		err = s.opts.Ledger.Append(r.Context(), p.drafts...)
 	}
-	for i := range b.entries {
-		p.entry(&b.entries[i])
-	}
-	switch {
-	case b.End:
-		p.source(stateEnded, nil)
-	case p.key || !p.recorded && now.Sub(src.recorded) >= s.opts.Checkpoint && p.next > src.recordedAt:
-		p.source(audit.SourceCheckpoint, nil)
-	}
-	if p.err != nil {
-		s.dropped(drop, false)
-		return p.err
-	}
-	err := s.opts.Ledger.Append(r.Context(), p.drafts...)
 	s.dropped(drop, err == nil)
 	if err != nil {
 		return fmt.Errorf("not recorded: %w", err)
@@ -246,6 +229,26 @@ func (p *plan) begin(drop []*source) {
 func (p *plan) gap(g audit.Gap) {
 	p.add(audit.KindGap, g, nil)
 	p.gaps++
+}
+
+// batch adds what it brings. The checkpoint of its source is recorded so often.
+func (p *plan) batch(b *batch, checkpoint time.Duration) {
+	src := p.src
+	if src.known && b.From > src.next {
+		p.gap(audit.Gap{
+			V: 1, Lost: b.From - src.next, Until: p.now.UTC().Truncate(time.Microsecond), Gateway: src.gateway(),
+			Reason: fmt.Sprintf("entries %d to %d of the log %s were removed where they were before they came here", src.next, b.From-1, src.name),
+		})
+	}
+	for i := range b.entries {
+		p.entry(&b.entries[i])
+	}
+	switch {
+	case b.End:
+		p.source(stateEnded, nil)
+	case p.key || !p.recorded && p.now.Sub(src.recorded) >= checkpoint && p.next > src.recordedAt:
+		p.source(audit.SourceCheckpoint, nil)
+	}
 }
 
 func (p *plan) entry(e *merkle.Entry) {

@@ -48,13 +48,21 @@ var _ = Describe("The log of the cluster", Label("evidence"), func() {
 	var p *pod
 	var c *collector
 	var prefix string
+	var began time.Time // of the load
 	BeforeEach(func() {
 		p = newPod()
 		c = newCollector(p)
 		prefix = p.path()
 	})
 	load := func() *testbed.Load {
-		return p.Load(testbed.Host(route), prefix, p.Token(), 8, rate, 100_000_000)
+		began = time.Now()
+		return p.Load(testbed.Host(route), prefix, p.Token(), 32, rate, 100_000_000)
+	}
+	// stop ends a load, and says how busy it was.
+	stop := func(l *testbed.Load) map[string]int {
+		answers := l.Stop()
+		tell("%.0f requests a second", float64(len(answers))/time.Since(began).Seconds())
+		return answers
 	}
 	// all checks that nothing is lost and nothing doubled.
 	all := func(what string, answers map[string]int) {
@@ -78,7 +86,7 @@ var _ = Describe("The log of the cluster", Label("evidence"), func() {
 		cpu := []time.Duration{cpuOf(p.agent), cpuOf(c.process)}
 		<-time.After(4 * time.Second)
 		spent := []time.Duration{cpuOf(p.agent) - cpu[0], cpuOf(c.process) - cpu[1]}
-		answers = l.Stop()
+		answers = stop(l)
 		c.end()
 		c.late(fmt.Sprintf("an entry is at the service after, %d requests a second", rate), prefix)
 		all("nothing dies", answers)
@@ -110,7 +118,7 @@ var _ = Describe("The log of the cluster", Label("evidence"), func() {
 		}
 		atRandom(500 * time.Millisecond)
 		p.awaitReady()
-		answers := l.Stop()
+		answers := stop(l)
 		onlyOK(answers)
 		c.end()
 		all(fmt.Sprintf("killed %v", kills), answers)
@@ -153,7 +161,7 @@ var _ = Describe("The log of the cluster", Label("evidence"), func() {
 		tell("all killed at once, %d times: %d requests, %d answered in the last instant are in no log, %d doubled, %d gaps say so", kills, len(answers), lost, doubled, missing)
 		Expect(doubled).To(BeZero())
 		Expect(missing).To(BeNumerically(">=", kills), "each life of an Envoy that nobody saw end is a gap")
-		Expect(lost).To(BeNumerically("<=", 8*kills), "one a connection: what Envoy had answered and not handed to the kernel")
+		Expect(lost).To(BeNumerically("<=", 32*kills), "one a connection: what Envoy had answered and not handed to the kernel")
 	})
 
 	It("has everything after the service was away for long", func() {
@@ -200,7 +208,7 @@ var _ = Describe("The log of the cluster", Label("evidence"), func() {
 		c.wire.set(stalls)
 		<-time.After(6 * time.Second)
 		c.wire.set(passes)
-		answers := l.Stop()
+		answers := stop(l)
 		onlyOK(answers)
 		c.end()
 		all(fmt.Sprintf("the network was cut (%d connections)", c.wire.cut), answers)
@@ -222,7 +230,7 @@ var _ = Describe("The log of the cluster", Label("evidence"), func() {
 		<-time.After(300 * time.Millisecond)
 		Expect(os.Remove(ballast)).To(Succeed())
 		Eventually(func() float64 { return p.metric("breakglass_audit_shipping") }).Should(Equal(1.0))
-		answers := l.Stop()
+		answers := stop(l)
 		onlyOK(answers)
 		c.end()
 		all("full disk of the service", answers)
