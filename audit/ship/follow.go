@@ -143,6 +143,9 @@ func (v *conversation) bring(ctx context.Context, end bool) error {
 	}
 	if end || time.Since(v.told) > checkpointEvery {
 		h.Keys, h.Checkpoint = v.log.Keys(), string(v.log.Checkpoint())
+		if n := len(h.Keys); n > maxKeys {
+			h.Keys = append(h.Keys[:1], h.Keys[n-maxKeys+1:]...)
+		}
 	}
 	line, err := json.Marshal(h)
 	if err != nil {

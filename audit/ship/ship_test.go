@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
 )
 
 func TestEntriesAreBroughtOnceAndInOrderAndTheEndIsSaid(t *testing.T) {
@@ -41,6 +42,24 @@ func TestEntriesAreBroughtOnceAndInOrderAndTheEndIsSaid(t *testing.T) {
 		}
 	}
 	sound(t, s.dir)
+}
+
+func TestLongNamesAndManyKeysAreNoReasonToRefuseALog(t *testing.T) {
+	s := newService(t)
+	name := strings.Repeat("g", 253)
+	s.id = Identity{Name: "gateway pay/" + name, Gateway: strings.Repeat("n", 63) + "/" + name}
+	p := &pod{t: t, dir: t.TempDir(), origin: "breakglass.dev/log/" + s.id.Gateway + "/" + strings.Repeat("p", 63)}
+	p.start(s)
+	for range maxKeys + 5 {
+		if err := p.log.RotateKey(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.log.Append(t.Context(), merkle.Draft{Kind: "request", Data: json.RawMessage(`{"gateway":"` + s.id.Gateway + `"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	p.end()
+	s.same(p)
 }
 
 func TestWhatComesAgainGoesOnWhereItWas(t *testing.T) {

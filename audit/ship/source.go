@@ -132,7 +132,7 @@ func (s *Server) sweep() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, src := range s.sources {
-		if src.state == "" && src.users == 0 && s.mono().Sub(src.heard) > time.Minute {
+		if src.state == "" && !src.known && src.users == 0 && s.mono().Sub(src.heard) > time.Minute {
 			delete(s.sources, name)
 		}
 	}

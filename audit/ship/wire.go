@@ -10,10 +10,12 @@ const (
 	maxBytes   = 2 << 20
 	// maxBody bounds it as it is taken: one entry may have 1 MiB.
 	maxBody = 8 << 20
-	// maxName bounds an origin: a cursor's name has 512 bytes at most.
-	maxName = 300
-	// maxKeys bounds the verifier keys of a log, and maxCheckpoint a checkpoint.
-	maxKeys, maxCheckpoint = 100, 4 << 10
+	// maxName bounds an origin: a cursor's name has 512 bytes at most, and a Gateway's
+	// and a pod's have 253.
+	maxName = 480
+	// maxKeys bounds the verifier keys that are sent, the first and the newest of a log,
+	// and maxCheckpoint a checkpoint.
+	maxKeys, maxCheckpoint = 20, 4 << 10
 )
 
 // head is the first line of a batch.
