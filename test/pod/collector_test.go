@@ -35,6 +35,7 @@ type collector struct {
 	data, tls        string
 	address, metrics string
 	lost             time.Duration
+	sinks, copy      string // a sink of JSON lines, and its file; "": none
 	wire             *wire
 	process          *process
 }
@@ -62,8 +63,48 @@ func newCollector(p *pod) *collector {
 
 func (c *collector) start() {
 	GinkgoHelper()
-	c.process = c.pod.run("service", "audit", "serve", "--data-dir", c.data, "--listen", c.address, "--tls-dir", c.tls,
-		"--metrics-address", c.metrics, "--lost-after", c.lost.String())
+	args := []string{
+		"audit", "serve", "--data-dir", c.data, "--listen", c.address, "--tls-dir", c.tls,
+		"--metrics-address", c.metrics, "--lost-after", c.lost.String(),
+	}
+	if c.copy != "" {
+		args = append(args, "--sinks", c.sinks)
+	}
+	c.process = c.pod.run("service", args...)
+}
+
+// withCopy has a sink copy the log to a file.
+func (c *collector) withCopy() {
+	GinkgoHelper()
+	c.sinks, c.copy = filepath.Join(c.pod.Dir, "sinks.yaml"), filepath.Join(c.pod.Dir, "copy.jsonl")
+	Expect(os.WriteFile(c.sinks, fmt.Appendf(nil, "sinks: [{name: copy, jsonLines: {path: %q}}]\n", c.copy), 0o600)).To(Succeed())
+}
+
+// copied waits until the copy has each entry of the log, byte for byte, and returns
+// how many it has more than once.
+func (c *collector) copied() (again int) {
+	GinkgoHelper()
+	Eventually(func(g Gomega) {
+		text, err := os.ReadFile(c.copy)
+		g.Expect(err).NotTo(HaveOccurred())
+		lines := map[string]int{}
+		for l := range strings.Lines(string(text)) {
+			lines[strings.TrimSuffix(l, "\n")]++
+		}
+		missing := 0
+		again = 0
+		g.Expect(merkle.Read(context.Background(), filepath.Join(c.data, "log"), merkle.Filter{}, func(e merkle.Entry) error {
+			switch n := lines[string(e.Line())]; {
+			case n == 0:
+				missing++
+			case n > 1:
+				again++
+			}
+			return nil
+		})).To(Succeed())
+		g.Expect(missing).To(BeZero(), "entries that the copy lacks")
+	}, time.Minute, 100*time.Millisecond).Should(Succeed())
+	return again
 }
 
 func (c *collector) ready() string {

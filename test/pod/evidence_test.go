@@ -84,13 +84,13 @@ var _ = Describe("The log of the cluster", Label("evidence"), func() {
 		prefix = p.path()
 		l := load()
 		cpu := []time.Duration{cpuOf(p.agent), cpuOf(c.process)}
-		<-time.After(4 * time.Second)
+		<-time.After(2 * time.Second)
 		spent := []time.Duration{cpuOf(p.agent) - cpu[0], cpuOf(c.process) - cpu[1]}
 		answers = stop(l)
 		c.end()
 		c.late(fmt.Sprintf("an entry is at the service after, %d requests a second", rate), prefix)
 		all("nothing dies", answers)
-		tell("CPU at %d requests a second: agent %.1f %%, service %.1f %%", len(answers)/4, spent[0].Seconds()*25, spent[1].Seconds()*25)
+		tell("CPU at %d requests a second: agent %.1f %%, service %.1f %%", len(answers)/2, spent[0].Seconds()*50, spent[1].Seconds()*50)
 		Expect(c.requests(busyPrefix)).To(HaveLen(quiet))
 		Expect(c.gaps()).To(BeEmpty())
 		events := c.events()
@@ -98,6 +98,7 @@ var _ = Describe("The log of the cluster", Label("evidence"), func() {
 	})
 
 	It("loses and doubles nothing when agent and service are killed at random", func() {
+		c.withCopy()
 		c.start()
 		p.start()
 		l := load()
@@ -120,6 +121,8 @@ var _ = Describe("The log of the cluster", Label("evidence"), func() {
 		p.awaitReady()
 		answers := stop(l)
 		onlyOK(answers)
+		Eventually(func() int { return len(c.requests(prefix)) }, "30s", "200ms").Should(Equal(len(answers)))
+		tell("a copy of the log by a sink: all of it, %d entries twice", c.copied())
 		c.end()
 		all(fmt.Sprintf("killed %v", kills), answers)
 		Expect(c.gaps()).To(BeEmpty())
