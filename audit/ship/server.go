@@ -20,6 +20,8 @@ const (
 	maxSources = 1900
 	// maxOfOne bounds those of one identity that have not ended and are not lost.
 	maxOfOne = 400
+	// recent is how long Stats tell of sources that ended or were lost.
+	recent = 24 * time.Hour
 	// taking bounds the batches that are in memory at once.
 	taking = 64
 )
@@ -67,7 +69,7 @@ type ServerStats struct {
 	Entries  uint64         // taken since the start
 	Refused  uint64         // batches that can never be taken, since the start
 	Gaps     uint64         // gap entries written since the start
-	Sources  map[string]int // by state: begun, ended, lost
+	Sources  map[string]int // by state: begun; ended and lost in the last day
 	Missing  uint64         // entries that sources said they have, and that are not here yet
 	Quietest time.Duration  // since a source that has not ended was heard of
 }
@@ -101,7 +103,7 @@ func (s *Server) Stats() ServerStats {
 	out := s.stats
 	out.Sources = map[string]int{}
 	for _, src := range s.sources {
-		if src.state == "" {
+		if src.state == "" || src.state != stateBegun && s.opts.Now().Sub(src.since) > recent {
 			continue
 		}
 		out.Sources[src.state]++

@@ -161,6 +161,14 @@ func TestASourceThatIsSilentIsLostAndWhatItHadIsAGap(t *testing.T) {
 	if got := s.events(); !slices.Equal(got, []string{"begun 0", "lost 4"}) {
 		t.Errorf("%v", got)
 	}
+	if st := server.Stats(); st.Sources["lost"] != 1 || st.Gaps != 1 || st.Missing != 6 {
+		t.Errorf("%+v", st)
+	}
+	ahead.Store(int64(25 * time.Hour))
+	if st := server.Stats(); st.Sources["lost"] != 0 {
+		t.Errorf("an alert goes on for ever: %+v", st)
+	}
+	ahead.Store(int64(61 * time.Second))
 	// One that ended is never lost, and one that was lost comes again.
 	s.setFault(nil)
 	p.start(s)

@@ -127,7 +127,7 @@ var (
 	descEntries  = desc("audit_entries_total", "Entries taken since the start.")
 	descRefused  = desc("audit_refused_batches_total", "Batches that can never be taken, since the start: somebody brings what is not his, or another version does.")
 	descGaps     = desc("audit_gaps_total", "Gap entries written since the start, of sources that are lost.")
-	descSources  = desc("audit_sources", "Logs of agents and controllers, by state: begun, ended, lost.", "state")
+	descSources  = desc("audit_sources", "Logs of agents and controllers, by state: begun, and ended or lost in the last 24 hours.", "state")
 	descMissing  = desc("audit_sources_missing_entries", "Entries that sources have said they have, and that are not here yet.")
 	descQuietest = desc("audit_sources_silent_seconds", "How long the source that was not heard of longest, and has not ended, is silent.")
 	descFree     = desc("audit_disk_free_bytes", "Free space on the disk of the audit log.")
