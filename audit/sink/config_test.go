@@ -24,6 +24,7 @@ sinks:
 		{"no receiver", `sinks: [{name: a}]`, "sinks[0] (a).otlp: 0 of"},
 		{"two receivers", `sinks: [{name: a, jsonLines: {path: /x}, otlp: {endpoint: "https://x"}}]`, "2 of otlp"},
 		{"a relative path", `sinks: [{name: a, jsonLines: {path: x}}]`, `jsonLines.path: "x": must be an absolute path`},
+		{"a file of two", `sinks: [{name: a, jsonLines: {path: /x}}, {name: b, jsonLines: {path: /y/../x}}]`, "sinks[1] (b).jsonLines.path: another sink has the file"},
 		{"another encoding", `sinks: [{name: a, encoding: CEF, jsonLines: {path: /x}}]`, `encoding: "CEF": must be Native or OCSF`},
 		{"http to another host", `sinks: [{name: a, cloudEvents: {url: "http://example.com/secret"}}]`, "cloudEvents.url: at example.com: must be https"},
 		{"credentials over http", `sinks: [{name: a, alertmanager: {url: "http://am:9093", allowPlaintext: true, tokenFile: /t}}]`, "credentials do not go over http"},

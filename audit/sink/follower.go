@@ -22,8 +22,13 @@ type pace struct {
 	// patience is how long deliveries fail until that is a state that is told of, and
 	// calm how long after that the next may be told of.
 	patience, calm time.Duration
-	// save is the least time between two writes of the cursor.
-	save time.Duration
+	// save is the least time between two writes of the cursor; the first is soon after
+	// the start, so that who dies again and again gets on.
+	save, soon time.Duration
+	// grace is what Close gives for what was recorded last, and quiet how long nothing
+	// must come until that was all: a checkpoint comes a tenth of a second after what
+	// it covers.
+	grace, quiet time.Duration
 	// stuck is how long one entry alone must be refused before the ones after it are
 	// tried.
 	stuck time.Duration
@@ -31,7 +36,7 @@ type pace struct {
 
 var defaultPace = pace{
 	entries: 512, bytes: 1 << 20, attempt: 10 * time.Second, first: 100 * time.Millisecond, most: 30 * time.Second,
-	patience: 3 * time.Second, calm: time.Minute, save: time.Second, stuck: time.Minute,
+	patience: 3 * time.Second, calm: time.Minute, save: time.Second, soon: 200 * time.Millisecond, grace: 2 * time.Second, quiet: 300 * time.Millisecond, stuck: time.Minute,
 }
 
 // follower is one sink at work. Its goroutine owns all but state.
@@ -50,19 +55,21 @@ type follower struct {
 	dirty  bool
 	saved  time.Time
 	noted  uint64 // the size of the checkpoint that went along last
-	closed error  // of the end
+	done   chan struct{}
+	closed error // of the end
 
 	// What was read and not delivered yet, and how many records of it go at once.
 	pending []record
 	most    int
 	read    uint64 // the seq that follows what was read
 
+	said    string    // of what was lost, last
 	refused string    // the id of what was refused alone
 	since   time.Time // when it was first
 }
 
 func newFollower(o *Options, s *Sink) *follower {
-	f := &follower{Options: o, sink: s, log: o.Log.With("sink", s.Name), path: cursorFile(o.StateDir, s.Name), enc: newEncoder(s.Encoding), most: o.pace.entries + 1}
+	f := &follower{Options: o, sink: s, log: o.Log.With("sink", s.Name), path: cursorFile(o.StateDir, s.Name), enc: newEncoder(s.Encoding), most: o.pace.entries + 1, done: make(chan struct{})}
 	f.state.begin(f)
 	f.to = newDeliverer(s, o.Now)
 	// Where a sink begins that begins now is where the log is now, not when there
@@ -78,9 +85,10 @@ func newFollower(o *Options, s *Sink) *follower {
 	return f
 }
 
-// run delivers until ctx ends. Each turn reads a piece, delivers a part of it, or
-// waits.
-func (f *follower) run(ctx context.Context, w *watch) {
+// run delivers until ctx ends; after closing until there is nothing more, or the next
+// failure. Each turn reads a piece, delivers a part of it, or waits.
+func (f *follower) run(ctx context.Context, w *watch, closing <-chan struct{}) {
+	defer close(f.done)
 	defer func() { f.closed = errors.Join(f.save(), f.to.close()) }()
 	pause := f.pace.first
 	for ctx.Err() == nil {
@@ -95,7 +103,10 @@ func (f *follower) run(ctx context.Context, w *watch) {
 		}
 		if err != nil {
 			f.state.failed(err, began)
-			f.sleep(ctx, f.wait(err, pause), nil)
+			if isClosed(closing) {
+				return
+			}
+			f.sleep(ctx, f.wait(err, pause), nil, closing)
 			pause = min(2*pause, f.pace.most)
 			continue
 		}
@@ -103,7 +114,18 @@ func (f *follower) run(ctx context.Context, w *watch) {
 			pause = f.pace.first
 			continue
 		}
-		f.rest(ctx, changed)
+		if !f.rest(ctx, changed, closing) {
+			return
+		}
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -161,7 +183,7 @@ func (f *follower) find() error {
 	case c == nil:
 		c = &cursor{V: 1, Log: log, Next: f.at.Next}
 	case c.Log != log:
-		f.state.lost(fmt.Sprintf("the log %s, of which %d entries were taken, is no longer there: now it is %s, which is delivered from its beginning", c.Log, c.Next, log))
+		f.lostOnce(fmt.Sprintf("the log %s, of which %d entries were taken, is no longer there: now it is %s, which is delivered from its beginning", c.Log, c.Next, log))
 		c = &cursor{V: 1, Log: log}
 	default:
 		if err := c.check(f.Dir, size, f.path); err != nil {
@@ -179,9 +201,16 @@ func (f *follower) find() error {
 		f.known = false
 		return err
 	}
-	// What is delivered first is saved at once: who dies again and again gets on.
-	f.saved = time.Time{}
+	f.saved = f.saved.Add(f.pace.soon - f.pace.save)
 	return nil
+}
+
+// lostOnce says what find may find again.
+func (f *follower) lostOnce(what string) {
+	if f.said != what {
+		f.said = what
+		f.state.lost(what)
+	}
 }
 
 // take reads the next piece of the log.
@@ -346,23 +375,33 @@ func (f *follower) save() error {
 	return nil
 }
 
-// rest waits until there may be more, and saves the cursor meanwhile when that is
-// due.
-func (f *follower) rest(ctx context.Context, changed <-chan struct{}) {
-	if !f.dirty {
-		f.sleep(ctx, time.Hour, changed)
-		return
+// rest waits until there may be more, or it is time to save the cursor. It is false
+// when nothing came after closing.
+func (f *follower) rest(ctx context.Context, changed, closing <-chan struct{}) bool {
+	if isClosed(closing) {
+		return f.sleep(ctx, f.pace.quiet, changed, nil)
 	}
-	f.sleep(ctx, max(0, f.pace.save-f.Now().Sub(f.saved)), changed)
+	d := time.Hour
+	if f.dirty {
+		d = max(0, f.pace.save-f.Now().Sub(f.saved))
+	}
+	f.sleep(ctx, d, changed, closing)
+	return true
 }
 
-func (f *follower) sleep(ctx context.Context, d time.Duration, changed <-chan struct{}) {
+// sleep is true when one of the channels ended it.
+func (f *follower) sleep(ctx context.Context, d time.Duration, changed, closing <-chan struct{}) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
+		return false
 	case <-t.C:
+		return false
 	case <-changed:
+		return true
+	case <-closing:
+		return true
 	}
 }
 

@@ -454,3 +454,37 @@ func TestACursorThatCannotBeReadIsNotGuessed(t *testing.T) {
 		t.Errorf("%q, %d", r, h.count())
 	}
 }
+
+func TestWhatWasRecordedLastIsDeliveredBeforeTheEnd(t *testing.T) {
+	h, dead := newHook(t), newHook(t)
+	dead.answers(answerWith(500))
+	w := newWorld(t, hookConfig("a", h.URL), hookConfig("dead", dead.URL))
+	p := quick
+	p.grace, p.quiet = 10*time.Second, 300*time.Millisecond
+	w.pace = &p
+	s := start(t, w.Options)
+	add(t, w.log, "request", 0, 10)
+	all(t, w, h)
+	add(t, w.log, "stop", 10, 11) // is signed a tenth of a second later
+	began := time.Now()
+	stop(t, s)
+	all(t, w, h)
+	if d := time.Since(began); d > 5*time.Second {
+		t.Errorf("the end took %v", d)
+	}
+}
+
+func TestTheEndWaitsForNoReceiverThatHangs(t *testing.T) {
+	h := newHook(t)
+	done, asked := make(chan struct{}), make(chan struct{}, 100)
+	defer close(done)
+	h.answers(func(http.ResponseWriter, []event) bool { asked <- struct{}{}; <-done; return true })
+	w := newWorld(t, hookConfig("a", h.URL))
+	p := quick
+	p.grace, p.attempt = 50*time.Millisecond, time.Minute
+	w.pace = &p
+	s := start(t, w.Options)
+	add(t, w.log, "request", 0, 1)
+	<-asked
+	stop(t, s)
+}

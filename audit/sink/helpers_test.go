@@ -22,7 +22,7 @@ var quiet = slog.New(slog.DiscardHandler)
 // quick is for tests: what takes seconds takes milliseconds.
 var quick = pace{
 	entries: 64, bytes: 64 << 10, attempt: 2 * time.Second, first: 2 * time.Millisecond, most: 20 * time.Millisecond,
-	patience: 10 * time.Millisecond, calm: 0, save: 5 * time.Millisecond, stuck: 30 * time.Millisecond,
+	patience: 10 * time.Millisecond, calm: 0, save: 5 * time.Millisecond, grace: time.Second, quiet: time.Millisecond, stuck: 30 * time.Millisecond,
 }
 
 func openLog(t testing.TB, dir string, o merkle.Options) *merkle.Log {

@@ -36,15 +36,18 @@ type Options struct {
 	pace *pace
 }
 
-// closeTimeout is what Close gives the sinks.
-const closeTimeout = 3 * time.Second
+// closeTimeout is what Close gives them after their grace.
+const closeTimeout = time.Second
 
 // Sinks are the sinks of one log at work.
 type Sinks struct {
 	dir       string
 	followers []*follower
 	stop      context.CancelFunc
+	closing   chan struct{} // closed: what is there is delivered, and then it ends
+	once      sync.Once
 	ended     sync.WaitGroup
+	grace     time.Duration
 }
 
 // Start begins to deliver, until ctx ends or Close is called. An error is of the
@@ -66,29 +69,38 @@ func Start(ctx context.Context, o Options) (*Sinks, error) {
 		o.Log.Error("the directory of the sinks' cursors cannot be made", "dir", o.StateDir, "error", err)
 	}
 	ctx, stop := context.WithCancel(ctx)
-	s := &Sinks{dir: o.Dir, stop: stop}
+	s := &Sinks{dir: o.Dir, stop: stop, closing: make(chan struct{}), grace: o.pace.grace}
 	for i := range o.Config.Sinks {
 		s.followers = append(s.followers, newFollower(&o, &o.Config.Sinks[i]))
 	}
 	w := newWatch(o.Dir)
 	s.ended.Go(func() { w.run(ctx) })
 	for _, f := range s.followers {
-		s.ended.Go(func() { f.run(ctx, w) })
+		s.ended.Go(func() { f.run(ctx, w, s.closing) })
 	}
 	return s, nil
 }
 
-// Close ends the deliveries that are under way and keeps the cursors. What was not
-// taken is delivered after the next Start. A disk or a receiver that does not let go
-// is not waited for.
+// Close gives the sinks a moment for what was recorded last, and keeps the cursors.
+// What was not taken is delivered after the next Start. Nothing else is waited for:
+// no receiver that hangs, and no disk.
 func (s *Sinks) Close() error {
-	s.stop()
+	s.once.Do(func() { close(s.closing) })
 	ended := make(chan struct{})
-	go func() { s.ended.Wait(); close(ended) }()
+	go func() {
+		for _, f := range s.followers {
+			<-f.done
+		}
+		s.stop()
+		s.ended.Wait()
+		close(ended)
+	}()
+	late := time.AfterFunc(s.grace, s.stop)
+	defer late.Stop()
 	select {
 	case <-ended:
-	case <-time.After(closeTimeout):
-		return errors.New("close the sinks: one of them is held up by its disk or its receiver")
+	case <-time.After(s.grace + closeTimeout):
+		return errors.New("close the sinks: one of them is held up by its disk")
 	}
 	var errs []error
 	for _, f := range s.followers {

@@ -23,7 +23,7 @@ func (c *Config) validate() error {
 	if len(c.Sinks) == 0 {
 		errs = append(errs, errors.New("sinks: there is none: name one, or leave --sinks out"))
 	}
-	names := map[string]bool{}
+	names, paths := map[string]bool{}, map[string]bool{}
 	for i := range c.Sinks {
 		s := &c.Sinks[i]
 		at := fmt.Sprintf("sinks[%d]", i)
@@ -40,6 +40,13 @@ func (c *Config) validate() error {
 			wrong("name", "another sink has it: choose another, each has a cursor by its name")
 		}
 		names[s.Name] = true
+		if s.JSONLines != nil {
+			if path := filepath.Clean(s.JSONLines.Path); paths[path] {
+				wrong("jsonLines.path", "another sink has the file: name another")
+			} else {
+				paths[path] = true
+			}
+		}
 		s.validate(wrong)
 	}
 	return errors.Join(errs...)

@@ -66,9 +66,14 @@ func (l *Engine) alarmSinks() []string {
 	return l.opts.Sinks.AlarmSinks()
 }
 
+// closeSinks ends the sinks, after a moment for what was recorded last: that a window
+// has ended with serve, above all.
 func (l *Engine) closeSinks() error {
 	if l.sinks == nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = l.recorder.Drain(ctx) // what is not in the log yet is delivered after the next start
 	return l.sinks.Close()
 }
