@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/pem"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -256,7 +256,7 @@ func TestAReceiverIsTrustedByItsAuthoritiesAlone(t *testing.T) {
 	s := newOTLPServer(t)
 	tlsServer := httptest.NewTLSServer(http.HandlerFunc(s.serveHTTP))
 	t.Cleanup(tlsServer.Close)
-	tlsServer.Config.ErrorLog = log.New(io.Discard, "", 0)
+	tlsServer.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
