@@ -41,10 +41,15 @@ type process struct {
 
 const route = "orders"
 
-// newPod has a route that is open for an hour; nothing runs yet.
-func newPod() *pod {
+// newPod has a route that is open for an hour; nothing runs yet. change, if there is
+// one, is of the policy.
+func newPod(change ...func(*testbed.Policy)) *pod {
 	GinkgoHelper()
 	w := testbed.New()
+	for _, f := range change {
+		f(&w.Policy)
+		w.WritePolicy()
+	}
 	w.Write("route.yaml", testbed.Route{Name: route}.YAML(), testbed.Activation{Name: "open", Routes: []string{route}, Duration: "1h", NotAfter: time.Now().Add(2 * time.Hour)}.YAML())
 	p := &pod{World: w, tls: filepath.Join(w.Dir, "tls")}
 	p.plane = newPlane(w)

@@ -29,6 +29,7 @@ type Backend struct {
 	paths   map[string]int
 	uploads map[string]time.Time
 	tls     *tls.ConnectionState
+	before  func(*http.Request) // nil: nothing is done before a request is served
 }
 
 // StartBackend serves HTTP/1.1 and HTTP/2 with prior knowledge on a port of its
@@ -81,7 +82,11 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
 	b.paths[r.URL.Path]++
 	b.tls = r.TLS
+	before := b.before
 	b.mu.Unlock()
+	if before != nil {
+		before(r)
+	}
 	switch {
 	case strings.HasSuffix(r.URL.Path, "/hang"):
 		<-r.Context().Done()

@@ -20,8 +20,8 @@ type Policy struct {
 	Suspended     bool
 	// Requests is YAML in flow style; "" for limits that no spec meets.
 	Requests string
-	// OnFailure of the audit log; "" for the default.
-	OnFailure string
+	// OnFailure and Mode of the audit log; "" for the default.
+	OnFailure, Mode string
 	// Review is YAML in flow style; "" for the default.
 	Review string
 }
@@ -51,8 +51,8 @@ func (p Policy) YAML() string {
 	fmt.Fprintf(&b, "apiVersion: breakglass.dev/v1alpha1\nkind: EmergencyPolicy\nmetadata: {name: %s}\nspec:\n", p.Name)
 	fmt.Fprintf(&b, "  suspended: %t\n  limits: %s\n  scope: %s\n", p.Suspended, cmp.Or(p.Limits, "{}"), cmp.Or(p.Scope, "{}"))
 	fmt.Fprintf(&b, "  requests: %s\n", cmp.Or(p.Requests, unlimited))
-	if p.OnFailure != "" {
-		fmt.Fprintf(&b, "  audit: {onFailure: %s}\n", p.OnFailure)
+	if p.OnFailure != "" || p.Mode != "" {
+		fmt.Fprintf(&b, "  audit: {onFailure: %s, mode: %s}\n", cmp.Or(p.OnFailure, "Refuse"), cmp.Or(p.Mode, "Standard"))
 	}
 	if p.Review != "" {
 		fmt.Fprintf(&b, "  review: %s\n", p.Review)
