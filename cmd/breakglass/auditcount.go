@@ -43,6 +43,7 @@ type counter struct {
 	epochs    map[string]*uint64 // "GATEWAY EPOCH": requests so far
 	spools    map[string]string  // gateway: position
 	keys      map[[16]byte]uint64
+	intents   map[[16]byte]bool // of requests that have no end so far
 	ring      [][16]byte
 	oldest    int    // in ring, once that is full
 	name      []byte // of a cursor; used again and again
@@ -51,7 +52,7 @@ type counter struct {
 func newCounter() *counter {
 	return &counter{
 		kinds: map[string]uint64{}, epochs: map[string]*uint64{}, spools: map[string]string{},
-		keys: map[[16]byte]uint64{},
+		keys: map[[16]byte]uint64{}, intents: map[[16]byte]bool{},
 	}
 }
 
@@ -120,6 +121,7 @@ func (c *counter) request(e merkle.Entry) {
 		c.wrong(e.Seq, remedyRead, "this request cannot be read: %v", err)
 		return
 	}
+	c.intent(r)
 	if string(r.typ) != audit.TypeEnd {
 		return
 	}

@@ -16,6 +16,8 @@ type auditListOptions struct {
 	limit  int
 	follow bool
 	below  string
+	// unfinished: only intents without an end.
+	unfinished bool
 	remote clusterLog
 }
 
@@ -29,6 +31,9 @@ Every entry is one line: a stream that was noted at its start has a second one f
 its end. This does not verify anything: see breakglass audit verify.
 
 With -o json each line is the entry as it is stored.
+
+--unfinished shows the intents (audit.mode Strict) of requests without an end: they are
+open still, or nobody lived to tell whether they were forwarded.
 
 Each controller and each pod of a cluster has a log of its own: --below shows all that
 are below a directory as one, each line with the log that it is in.
@@ -53,10 +58,13 @@ are below a directory as one, each line with the log that it is in.
 	cmd.Flags().StringVar(&o.below, "below", "", "show all logs below this directory together, such as those of a cluster's controllers and pods, in the order of their times")
 	_ = cmd.MarkFlagDirname("below") // the flag is right above
 	cmd.Flags().IntVar(&o.limit, "limit", 0, "the newest N that fit (0: all)")
+	cmd.Flags().BoolVar(&o.unfinished, "unfinished", false, "only intents of requests that have no end in this log")
 	o.addFlags(cmd)
 	for _, name := range []string{"cluster", "kubeconfig", "context"} {
 		cmd.MarkFlagsMutuallyExclusive("below", name)
+		cmd.MarkFlagsMutuallyExclusive("unfinished", name)
 	}
+	cmd.MarkFlagsMutuallyExclusive("unfinished", "below")
 	return cmd
 }
 
@@ -111,6 +119,11 @@ func (o *auditListOptions) list(cmd *cobra.Command) error {
 	}
 	p := newProgress(cmd.ErrOrStderr())
 	defer p.clear()
+	if o.unfinished {
+		if f.Match, err = unfinished(cmd.Context(), dir, f.Match); err != nil {
+			return readErr(err)
+		}
+	}
 	f.Match = p.reading(f.Match)
 	write := p.writing(entryWriter(cmd.OutOrStdout(), o.output))
 	if o.limit == 0 {

@@ -189,6 +189,9 @@ func (r *verified) take(c *counter) {
 	if n := c.kinds["gap"]; n > 0 {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s: %s lost at least", count(int(n), "gap"), count(int(c.lost), "request")))
 	}
+	if n := len(c.intents); n > 0 {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s without an end: they are open, or nobody lived to tell whether they were forwarded: breakglass audit list --unfinished", count(n, "intent")))
+	}
 	if c.problems > 0 {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s noted in the log: breakglass audit list --kind problem", count(int(c.problems), "problem")))
 	}

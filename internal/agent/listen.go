@@ -111,6 +111,8 @@ var (
 	descReady     = desc("agent_envoy_ready", "1 if Envoy has its configuration and serves it.")
 	descResponses = desc("agent_responses_total", "Responses of the controller passed on to Envoy since the agent started.")
 	descEntries   = desc("audit_entries_total", "Entries written to the audit log since the agent started.")
+	descIntents   = desc("audit_intents_total", "Of these, intents of requests that were not forwarded yet (audit.mode Strict).")
+	descNoIntent  = desc("audit_intents_refused_total", "Requests that were refused because their intent was not durable, since the agent started. Envoy refuses by itself while nobody answers.")
 	descRescued   = desc("audit_rescued_total", "Requests that only the gRPC access log told of, since the agent started.")
 	descMissing   = desc("audit_missing_total", "Requests that Envoy counted and the audit log lacks, as said by gap entries since the agent started.")
 	descRefused   = desc("requests_refused_total", "Requests that were refused, by what refused them (token, rbac, not_open, ...), since the agent started.", "lock")
@@ -140,6 +142,8 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	value(descResponses, prometheus.CounterValue, float64(forwarded))
 	value(descEntries, prometheus.CounterValue, float64(s.Entries))
 	value(descRescued, prometheus.CounterValue, float64(s.Rescued))
+	value(descIntents, prometheus.CounterValue, float64(s.Intents))
+	value(descNoIntent, prometheus.CounterValue, float64(m.intents.Stats().Refused))
 	value(descMissing, prometheus.CounterValue, float64(s.Missing))
 	value(descGaps, prometheus.CounterValue, float64(s.Gaps))
 	for lock, n := range s.Refused {

@@ -62,6 +62,7 @@ var (
 	descBehind      = desc("clock_behind_seconds", "How far the wall clock is behind the clock that windows are judged by.")
 	descRecording   = desc("recording", "1 if facts can be recorded. 0: nothing opens.")
 	descEntries     = desc("audit_entries_total", "Entries written to the audit log since the start.")
+	descIntents     = desc("audit_intents_total", "Of these, intents of requests that were not forwarded yet (audit.mode Strict).")
 	descRescued     = desc("audit_rescued_total", "Requests that only the gRPC access log told of, since the start.")
 	descMissing     = desc("audit_missing_total", "Requests that Envoy counted and the audit log lacks, as said by gap entries since the start.")
 	descRefused     = desc("requests_refused_total", "Requests that were refused, by what refused them (token, rbac, not_open, ...), since the start.", "lock")
@@ -148,6 +149,7 @@ func (m metrics) collectAudit(ch chan<- prometheus.Metric) {
 	}
 	value(descEntries, prometheus.CounterValue, float64(s.Entries))
 	value(descRescued, prometheus.CounterValue, float64(s.Rescued))
+	value(descIntents, prometheus.CounterValue, float64(s.Intents))
 	value(descMissing, prometheus.CounterValue, float64(s.Missing))
 	value(descGaps, prometheus.CounterValue, float64(s.Gaps))
 	for lock, n := range s.Refused {

@@ -147,12 +147,15 @@ func (f *fleet) NotReady() []string { return nil }
 var (
 	descConnected = prometheus.NewDesc("breakglass_envoy_connected", "1 if the Envoy of the Gateway holds a configuration stream.", []string{"gateway"}, nil)
 	descRestarts  = prometheus.NewDesc("breakglass_envoy_restarts_total", "Restarts of the Gateway's Envoy since the start.", []string{"gateway"}, nil)
+	descNoIntent  = prometheus.NewDesc("breakglass_audit_intents_refused_total",
+		"Requests that were refused because their intent was not durable, since the start. Envoy refuses by itself while nobody answers.", nil, nil)
 	descMalformed = prometheus.NewDesc("breakglass_audit_malformed_messages_total",
 		"Messages of the gRPC access log that could not be decoded, since the start; the spool has what was in them.", nil, nil)
 )
 
 // Collect metrics of the Envoys.
 func (f *fleet) Collect(ch chan<- prometheus.Metric) {
+	ch <- prometheus.MustNewConstMetric(descNoIntent, prometheus.CounterValue, float64(f.intents.Stats().Refused))
 	ch <- prometheus.MustNewConstMetric(descMalformed, prometheus.CounterValue, float64(f.als.Stats().Malformed))
 	for key, e := range f.running() {
 		state, _ := e.state()
