@@ -282,6 +282,10 @@ bench: build $(ENVOY) ## Measure serve on the real Envoy, about ten minutes (BEN
 bench-audit: build $(ENVOY) ## Kill serve and Envoy 50 times each under load, and count what the audit log has (about three minutes).
 	go run ./test/bench -breakglass $(BIN) -envoy '$(ENVOY)' -audit -rounds 50 $(BENCHFLAGS)
 
+.PHONY: bench-strict
+bench-strict: build $(ENVOY) ## What audit.mode Strict adds to a request, at 1, 16 and 64 connections (two minutes).
+	go run ./test/bench -breakglass $(BIN) -envoy '$(ENVOY)' -strict -rounds 60 $(BENCHFLAGS)
+
 .PHONY: bench-controller
 bench-controller: as-root $(HELM) $(KUBERNETES)/kubernetes $(ENVOY) ## From the creation of an Activation to the first 200, on a real kube-apiserver with up to 5,000 routes (three minutes).
 	BREAKGLASS_HELM='$(HELM)' KUBEBUILDER_ASSETS='$(KUBERNETES)' BREAKGLASS_ENVOY='$(ENVOY)' \
