@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
@@ -109,7 +108,7 @@ func (s *statuses) enqueue(now *outcome) {
 	st := &now.result.Statuses
 	for key, is := range st.Activations {
 		if old.result != nil && is.Phase.Final() {
-			if was := old.result.Statuses.Activations[key]; was.Phase == is.Phase && equality.Semantic.DeepEqual(was.Review, is.Review) {
+			if was := old.result.Statuses.Activations[key]; was.Phase == is.Phase && reviewState(was.Review) == reviewState(is.Review) {
 				continue
 			}
 		}
@@ -142,6 +141,13 @@ func (s *statuses) enqueue(now *outcome) {
 		route(activation.GRPCRoute(key))
 	}
 	s.enqueueTLSPolicies(old, now)
+}
+
+func reviewState(r *v1alpha1.ReviewStatus) v1alpha1.ReviewState {
+	if r == nil {
+		return ""
+	}
+	return r.State
 }
 
 // enqueueTLSPolicies adds those that are others, or of which something else is to be

@@ -108,6 +108,9 @@ func TestEachChangeIsToldInAReviewersWords(t *testing.T) {
 			policyObject + "widens scope allows any method: no -> yes"}},
 		{"degrade", "  roles:\n", "  audit: {onFailure: Degrade}\n  roles:\n", []string{
 			policyObject + "widens stays open while the audit log cannot be kept: no -> yes"}},
+		{"no new activation before the review", "  roles:\n", "  review: {within: 24h, onOverdue: Refuse}\n  roles:\n", []string{
+			policyObject + "narrows opens a role of which a review is overdue: yes -> no",
+			policyObject + "narrows what was opened may go without a review for: 72h -> 24h"}},
 		{"a bounded role", "    maxDuration: 10m\n", "    maxDuration: 10m\n    namespaces: [door]\n", []string{
 			policyObject + "narrows role db may open namespaces: any -> door"}},
 		{"another method", "matches: [{method: GET,", "matches: [{method: DELETE,", []string{

@@ -42,6 +42,8 @@ func policy(p *posture.Posture, obj *v1alpha1.EmergencyPolicy) *about {
 	number(a, "rules that a route may have:", s.MaxRules, 8)
 	a.flag("forwards a request before an entry of it is durable", !obj.Spec.Audit.Strict())
 	a.flag("stays open while the audit log cannot be kept", obj.Spec.Audit.OnFailure == v1alpha1.AuditDegrade)
+	a.flag("opens a role of which a review is overdue", obj.Spec.Review.OnOverdue != v1alpha1.OverdueRefuse)
+	length(a, "what was opened may go without a review for", obj.Spec.Review.Within, 72*time.Hour)
 	return a
 }
 
