@@ -94,14 +94,8 @@ func (o *auditProveOptions) run(cmd *cobra.Command, args []string) error {
 		return o.checkGrowth(cmd, earlier, keys)
 	case o.check != "":
 		return o.checkEntry(cmd, keys)
-	case o.remote.named() && earlier != nil:
-		return usagef("--checkpoint needs the log or a copy of it: `breakglass audit copy DIR`, then --data-dir DIR")
 	case o.remote.named():
-		seq, err := oneSeq(cmd, args)
-		if err != nil {
-			return err
-		}
-		return proveClusterEntry(cmd, &o.remote, seq, keys)
+		return o.proveOfCluster(cmd, args, keys)
 	}
 	dir, err := logDir(cmd)
 	if err != nil {
@@ -127,6 +121,17 @@ func (o *auditProveOptions) run(cmd *cobra.Command, args []string) error {
 		return fmt.Errorf("entry %d of %s has no proof: %w; `breakglass audit verify` says what is wrong", seq, dir, err)
 	}
 	return writeJSON(cmd.OutOrStdout(), p)
+}
+
+func (o *auditProveOptions) proveOfCluster(cmd *cobra.Command, args, keys []string) error {
+	if o.checkpoint != "" {
+		return usagef("--checkpoint needs the log or a copy of it: `breakglass audit copy DIR`, then --data-dir DIR")
+	}
+	seq, err := oneSeq(cmd, args)
+	if err != nil {
+		return err
+	}
+	return proveClusterEntry(cmd, &o.remote, seq, keys)
 }
 
 func (o *auditProveOptions) proveGrowth(cmd *cobra.Command, dir string, earlier []byte, keys []string) error {

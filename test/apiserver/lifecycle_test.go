@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -38,7 +39,7 @@ func TestAReleaseIsInstalledUpgradedAndRemoved(t *testing.T) {
 	}
 
 	// With nothing said it installs, and says what is missing.
-	if out := run("install", "breakglass", olderChart(t), "--create-namespace"); !strings.Contains(out, "There is no EmergencyPolicy yet") {
+	if out := run("install", "breakglass", olderChart(t), "--create-namespace", "--set", "audit.service.enabled=false"); !strings.Contains(out, "There is no EmergencyPolicy yet") {
 		t.Errorf("the notes are:\n%s", out)
 	}
 	if revokedBy(t, s) {
@@ -52,6 +53,9 @@ func TestAReleaseIsInstalledUpgradedAndRemoved(t *testing.T) {
 	run("upgrade", "breakglass", chart, "--values", "testdata/values.yaml")
 	if !revokedBy(t, s) {
 		t.Error("the upgrade left the CRD as it was")
+	}
+	if !auditService(t, s) {
+		t.Error("the upgrade brought no audit log service")
 	}
 	if now := admission.Check(foundOn(t, s)); !now.InForce() || !now.Since.Equal(settledAt.Since) || now.Revision != settledAt.Revision {
 		t.Errorf("an upgrade that changes nothing of the policies made them newer: %+v, before %+v", now, settledAt)
@@ -81,7 +85,13 @@ func TestAReleaseIsInstalledUpgradedAndRemoved(t *testing.T) {
 	}
 	run("upgrade", "breakglass", chart, "--values", "../chart/testdata/full.values.yaml", // but for what needs CRDs of others
 		"--set", "monitoring.serviceMonitor.enabled=false", "--set", "monitoring.prometheusRule.enabled=false",
-		"--set", "controller.persistence.size=1Gi", "--set", "controller.persistence.storageClass=")
+		"--set", "controller.persistence.size=1Gi", "--set", "controller.persistence.storageClass=",
+		"--set", "audit.service.size=10Gi", "--set", "audit.service.storageClass=")
+
+	run("upgrade", "breakglass", chart, "--values", "testdata/values.yaml", "--set", "audit.service.enabled=false")
+	if auditService(t, s) {
+		t.Error("the audit log service is there although it is not enabled")
+	}
 
 	run("uninstall", "breakglass")
 	for _, left := range leftovers(t, s) {
@@ -146,6 +156,15 @@ func revokedBy(t *testing.T, s *apiServer) bool {
 	}
 	_, has := crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"].Properties["revokedBy"]
 	return has
+}
+
+func auditService(t *testing.T, s *apiServer) bool {
+	t.Helper()
+	err := s.admin.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "breakglass-audit"}, &appsv1.StatefulSet{})
+	if client.IgnoreNotFound(err) != nil {
+		t.Fatal(err)
+	}
+	return err == nil
 }
 
 // leftovers are the objects that still carry the chart's label, of every kind that
