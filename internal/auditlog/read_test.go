@@ -323,3 +323,27 @@ func TestWhoFollowsGetsWhatComesUntilHeMayNotReadAnyMore(t *testing.T) {
 		t.Error(line)
 	}
 }
+
+func TestACopyThatCannotBeContinuedIsToldWhy(t *testing.T) {
+	b := newBench(t)
+	b.put(t, "request", `{"n":1}`)
+	h, err := signed(b.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for query, want := range map[string]int{
+		"":                                    200,
+		"origin=" + h.origin + "&segment=0":   200,
+		"origin=another":                      409,
+		"origin=" + h.origin + "&segment=7":   410, // it was removed because of its age
+		"origin=" + h.origin + "&size=999999": 409,
+		"hashes=999999":                       409,
+		"size=-1":                             400,
+		"segments=0":                          400,
+	} {
+		code, text := b.get(t, "alice", "/v1/copy?"+query)
+		if code != want || code > 400 && !strings.Contains(text, "copy into another directory") {
+			t.Errorf("%s: %d %.200s", query, code, text)
+		}
+	}
+}

@@ -136,6 +136,32 @@ func setting(variable string, standard int) int {
 }
 
 func collects(d *door) {
+	It("has the log of the cluster from an upgrade on, with every decision of before, and no request fails meanwhile", func(ctx context.Context) {
+		name := once("before")
+		deadline := d.open(ctx, name, 10*time.Minute)
+		p := d.probe(name)
+		began := time.Now()
+		old := steady(ctx, fleets, 2)
+		helm(ctx, "upgrade", "breakglass", chart, "-n", release, "-f", d.values, "--wait", "--timeout", "2m")
+		kubectl(ctx, "create", "rolebinding", "auditors", "-n", release, "--clusterrole", "breakglass-auditor", "--user", "dora")
+		steady(ctx, auditService, 1)
+		AddReportEntry("helm upgrade to a release with the audit log service", time.Since(began).Round(time.Millisecond).String())
+		Eventually(func(g Gomega) {
+			out, err := ours(ctx, d.dora, "audit", "list", "--activation", tenants+"/"+name, "-o", "json")
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(out).To(ContainSubstring(`"event":"opened"`))
+		}).WithContext(ctx).Should(Succeed())
+		Eventually(func(g Gomega) { // the next specs kill agents of pods that stay
+			for _, pod := range steady(ctx, fleets, 2) {
+				g.Expect(pod.UID).NotTo(BeElementOf(old[0].UID, old[1].UID))
+			}
+		}).WithContext(ctx).WithTimeout(2 * time.Minute).Should(Succeed())
+		p.calm(began, time.Now())
+		Expect(d.look(ctx, name).Status.Deadline.Time).To(BeTemporally("==", deadline))
+		revoked := d.revoke(ctx, name)
+		p.stop(revoked.Add(time.Second))
+	})
+
 	It("has every request through an open route in the log of the cluster, once, and every decision", func(ctx context.Context) {
 		steady(ctx, auditService, 1)
 		name := once("collected")
