@@ -16,13 +16,10 @@ func (b *builder) activation(w *windowed) Activation {
 		Origin: b.plain(string(r.Origin)), RequestedBy: b.show(Person, r.RequestedBy),
 		Requested: w.start, Opened: w.opened(), Live: r.LiveAt, Deadline: r.Deadline, Ended: r.EndedAt, EndedBy: b.show(Person, r.EndedBy),
 		Phase: b.plain(string(r.Phase)), Message: b.show(Text, cmp.Or(r.Message, r.Reason)),
-		Scope: w.scope, Counts: w.counts, Kept: w.judged(b.newest), Review: b.review(w),
+		Scope: b.scope(w.scope), Counts: w.counts, Kept: w.judged(b.newest), Review: b.review(w),
 	}
 	if r.Spec.Duration != nil {
 		a.Duration = b.plain(string(*r.Spec.Duration))
-	}
-	for i := range a.Scope {
-		a.Scope[i].Hostnames = b.shows(Host, a.Scope[i].Hostnames)
 	}
 	if a.Message == a.Phase {
 		a.Message = ""
@@ -48,6 +45,15 @@ func (b *builder) activation(w *windowed) Activation {
 		}
 	}
 	return a
+}
+
+func (b *builder) scope(of []Scope) (out []Scope) {
+	for _, s := range of {
+		s.Policy, s.Digest, s.MaxDuration = b.plain(s.Policy), b.plain(s.Digest), b.plain(s.MaxDuration)
+		s.Hostnames, s.Namespaces, s.Issuers = b.shows(Host, s.Hostnames), b.shows("", s.Namespaces), b.shows("", s.Issuers)
+		out = append(out, s)
+	}
+	return out
 }
 
 func (b *builder) targets(r activation.Record) (out []Target) {
