@@ -25,6 +25,7 @@ type reportOptions struct {
 	keys, checkpoints      []string
 	redact                 string
 	output, file, requests string
+	remote                 clusterLog
 }
 
 // listedRequests is how many requests HTML and Markdown list one by one, if not told.
@@ -50,7 +51,8 @@ controllers and pods, each verified by itself.
 
 Exit codes: 0 the report is written, and the log is sound; 1 it is written, and says
 that the log is not sound; 2 there is no report: the command line is wrong, the log
-cannot be read, or has no such activation.`
+cannot be read, or has no such activation.` + clusterLogLong + `
+A copy of all of it is made for the report, and removed afterwards.`
 
 func newReportCommand() *cobra.Command {
 	o := &reportOptions{}
@@ -61,6 +63,7 @@ func newReportCommand() *cobra.Command {
 		Example: `  breakglass report --incident INC-4711 --file INC-4711.html
   breakglass report --activation payments/inc-4711 -o markdown
   breakglass report --since 24h -o json | jq .summary
+  breakglass report --incident INC-4711 --cluster --key audit-keys.txt --file INC-4711.html
   breakglass report --incident INC-4711 --data-dir /mnt/copy --key audit-keys.txt --checkpoint checkpoints.txt --redact strict --file for-the-auditor.html`,
 		Args: noArgs,
 		RunE: cleanly(func(cmd *cobra.Command, _ []string) error { return o.run(cmd) }),
@@ -88,6 +91,7 @@ func newReportCommand() *cobra.Command {
 		_ = cmd.MarkFlagFilename(name)
 	}
 	addLogFlag(cmd)
+	o.remote.addFlags(cmd)
 	return cmd
 }
 
@@ -100,10 +104,11 @@ func (o *reportOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	logs, err := o.logs(cmd)
+	logs, remove, err := o.logs(cmd)
 	if err != nil {
-		return err
+		return usageError{err}
 	}
+	defer remove()
 	r, err := o.make(cmd, logs, report.Options{Asked: asked, Policy: policy})
 	var none *report.NoneError
 	if errors.As(err, &none) {

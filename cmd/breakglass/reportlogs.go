@@ -35,14 +35,24 @@ func (l *reportLog) end() uint64 {
 	return l.verified.FirstSeq + l.verified.Entries
 }
 
-func (o *reportOptions) logs(cmd *cobra.Command) ([]*reportLog, error) {
-	if o.below == "" {
-		dir, err := logDir(cmd)
-		return []*reportLog{{dir: dir}}, err
+// logs are those that are meant. That of a cluster is a copy, which remove removes.
+func (o *reportOptions) logs(cmd *cobra.Command) (logs []*reportLog, remove func(), err error) {
+	nothing := func() {}
+	switch {
+	case o.below != "" && (cmd.Flags().Changed("data-dir") || o.remote.named()):
+		return nil, nothing, usagef("--below, --data-dir and a cluster exclude one another: give one of them")
+	case o.below != "":
+		logs, err = o.logsBelow()
+		return logs, nothing, err
+	case o.remote.named():
+		dir, remove, err := o.remote.copied(cmd.Context())
+		return []*reportLog{{dir: dir}}, remove, err
 	}
-	if cmd.Flags().Changed("data-dir") {
-		return nil, usagef("--below and --data-dir exclude one another: give one of them")
-	}
+	dir, err := logDir(cmd)
+	return []*reportLog{{dir: dir}}, nothing, err
+}
+
+func (o *reportOptions) logsBelow() ([]*reportLog, error) {
 	dirs, err := logsBelow(o.below)
 	if err != nil {
 		return nil, usageError{err}
