@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 )
@@ -16,43 +17,44 @@ func (b *builder) alarm(e *Entry) error {
 	if err := json.Unmarshal(e.Data, &x); err != nil {
 		return err
 	}
-	of := len(b.byKey[x.Labels["activation"]]) > 0 || b.asked.Incident != "" && x.Labels["incident"] == b.asked.Incident
+	if x.Event == audit.AlarmDelivered {
+		b.delivered(e, &x)
+		return nil
+	}
+	of := b.asked.Incident != "" && x.Labels["incident"] == b.asked.Incident
+	for key := range strings.SplitSeq(x.Labels["activation"], ",") {
+		of = of || len(b.byKey[key]) > 0
+	}
 	if !of && !b.meanwhile(x.Time) {
 		return nil
 	}
 	b.used(e)
 	a := b.alarms[x.ID]
 	if a == nil {
-		a = &Alarm{ID: b.alarmID(x.ID), Name: b.plain(x.Name), Severity: b.plain(x.Severity), Time: x.Time, Labels: b.labels(x.Labels), Of: of}
+		a = &Alarm{ID: b.alarmID(x.ID), Name: b.plain(x.Name), Severity: b.plain(x.Severity), Time: x.Time, Summary: b.show(Text, x.Summary), Labels: b.labels(x.Labels)}
 		b.alarms[x.ID] = a
 	}
 	earliest(&a.Time, x.Time)
-	if x.Event != audit.AlarmDelivered {
-		a.Raised = append(a.Raised, e.ref())
-		a.Name, a.Severity = cmp.Or(a.Name, b.plain(x.Name)), cmp.Or(a.Severity, b.plain(x.Severity))
-		if a.Summary == "" {
-			a.Summary = b.show(Text, x.Summary)
-		}
-		if len(a.Labels) == 0 {
-			a.Labels = b.labels(x.Labels)
-		}
-		a.Of = a.Of || of
-		return nil
-	}
+	a.Raised, a.Of = append(a.Raised, e.ref()), a.Of || of
+	return nil
+}
+
+// delivered notes a receipt, which names the alarm alone. In the log of a cluster it
+// may come before the alarm, which came from another log.
+func (b *builder) delivered(e *Entry, x *audit.Alarm) {
 	d := Delivery{Sink: b.plain(x.Sink), At: x.At, Entry: e.ref()}
 	if d.At.IsZero() {
 		d.At = e.Time
 	}
-	for i := range a.Delivered {
-		if old := &a.Delivered[i]; old.Sink == d.Sink {
+	for i := range b.receipts[x.ID] {
+		if old := &b.receipts[x.ID][i]; old.Sink == d.Sink {
 			if d.At.Before(old.At) {
 				*old = d
 			}
-			return nil
+			return
 		}
 	}
-	a.Delivered = append(a.Delivered, d)
-	return nil
+	b.receipts[x.ID] = append(b.receipts[x.ID], d)
 }
 
 // alarmID may have been made of a name that is not to be seen.
@@ -67,6 +69,10 @@ func (b *builder) alarmList() []Alarm {
 	out := make([]Alarm, 0, len(b.alarms))
 	for _, id := range sorted(b.alarms) {
 		a := b.alarms[id]
+		a.Delivered = b.receipts[id]
+		for _, d := range a.Delivered {
+			b.used(&Entry{Log: d.Entry.Log, Entry: entryAt(d.Entry.Seq)})
+		}
 		slices.SortFunc(a.Delivered, func(x, y Delivery) int { return cmp.Or(x.At.Compare(y.At), cmp.Compare(x.Sink, y.Sink)) })
 		for i := range a.Delivered {
 			a.Delivered[i].LatencyMs = milliseconds(a.Delivered[i].At.Sub(a.Time))
@@ -92,7 +98,9 @@ func whoWasTold(r *Report) (t told) {
 			continue
 		}
 		t.opened++
-		if !slices.ContainsFunc(r.Alarms, func(x Alarm) bool { return x.Labels["activation"] == a.Key() && len(x.Delivered) > 0 }) {
+		if !slices.ContainsFunc(r.Alarms, func(x Alarm) bool {
+			return slices.Contains(strings.Split(x.Labels["activation"], ","), a.Key()) && len(x.Delivered) > 0
+		}) {
 			t.silent++
 		}
 	}

@@ -53,7 +53,7 @@ func Build(o Options, read Source) (*Report, error) {
 	b := &builder{
 		asked: o.Asked, redactor: newRedactor(o.Policy),
 		facts: newFacts(), identities: map[identityKey]*identity{}, refusals: map[refusalKey]*Refusal{},
-		alarms: map[string]*Alarm{}, begun: map[string]Request{},
+		alarms: map[string]*Alarm{}, receipts: map[string][]Delivery{}, begun: map[string]Request{},
 	}
 	if err := read(time.Time{}, b.decide); err != nil {
 		return nil, err
@@ -93,6 +93,7 @@ type builder struct {
 	identities map[identityKey]*identity
 	refusals   map[refusalKey]*Refusal
 	alarms     map[string]*Alarm
+	receipts   map[string][]Delivery // of all alarms of the log, by their ids
 	events     []Event
 	reads      []Read
 	notes      []string

@@ -222,8 +222,11 @@ func TestWhoWasToldIsByTheReceipts(t *testing.T) {
 	if len(opened.Delivered) != 2 || opened.Delivered[0].Sink != "alertmanager" || opened.Delivered[0].LatencyMs != 143 {
 		t.Errorf("%+v", opened)
 	}
-	if s := r.Summary.Alarm; s.State != report.Attention || !strings.HasPrefix(s.Words, "1 of 7") {
+	if s := r.Summary.Alarm; s.State != report.Attention || !strings.HasPrefix(s.Words, "1 of 8") {
 		t.Errorf("%+v", s)
+	}
+	if last := r.Alarms[len(r.Alarms)-1]; last.Name != audit.AlarmReviewed || len(last.Delivered) != 1 { // long after the window
+		t.Errorf("%+v", last)
 	}
 	silent := reporttest.Requests(3)
 	if s := build(t, silent, incident()).Summary.Alarm; s.State != report.Bad {

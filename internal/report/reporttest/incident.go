@@ -41,6 +41,7 @@ func Incident() *Log {
 		"note": "The failover was needed. The runbook lacks the step that made it hang.", "followUps": []string{"Runbook: promote before fencing", "Give mallory's team the right role or none"},
 	}
 	l.Fact(30*time.Hour, "reviewed", first, due)
+	l.Alarm(30*time.Hour, "reviewed/payments/inc-4711", audit.AlarmReviewed, "info", "payments/inc-4711 was reviewed as justified", of("payments/inc-4711"), map[string]time.Duration{"alertmanager": 76 * time.Millisecond})
 	l.Fact(30*time.Hour+minute, "reviewed", second, map[string]any{"review": map[string]any{
 		"verdict": "justified", "by": "carol@example.com", "at": Began.Add(30*time.Hour + minute), "note": "Closed again at once.", "source": "control",
 	}})

@@ -102,7 +102,7 @@ func (l *Log) Fact(at time.Duration, event activation.Event, r activation.Record
 func (l *Log) Alarm(at time.Duration, id, name, severity, summary string, labels map[string]string, delivered map[string]time.Duration) {
 	a := audit.Alarm{V: 1, ID: id, Event: audit.AlarmRaised, Name: name, Severity: severity, Time: Began.Add(at), Summary: summary, Labels: labels}
 	l.Add(at+time.Millisecond, audit.KindAlarm, a)
-	a.Event, a.Summary = audit.AlarmDelivered, ""
+	a.Event, a.Summary, a.Labels = audit.AlarmDelivered, "", nil // a receipt names the alarm alone
 	for _, sink := range []string{"alertmanager", "pager"} {
 		if after, ok := delivered[sink]; ok {
 			a.Sink, a.At = sink, Began.Add(at+after)
