@@ -24,7 +24,7 @@ func (s *state) writeStatuses() {
 	st.GatewayClasses = make(map[string]gwv1.GatewayClassStatus, len(s.classes))
 	st.Gateways = make(map[types.NamespacedName]gwv1.GatewayStatus, len(s.gateways))
 	for name, p := range s.policies {
-		st.Policies[name] = p.status(s.in.AuditFailing, s.in.AuditPending)
+		st.Policies[name] = p.status(&s.in)
 	}
 	for name, c := range s.classes {
 		st.GatewayClasses[name] = gwv1.GatewayClassStatus{Conditions: conditionsAt(c.obj.Generation, c.cond), SupportedFeatures: supportedFeatures}
@@ -76,23 +76,27 @@ func (s *state) writeRouteStatuses() {
 	s.out.Statuses.Routes = s.known
 }
 
-func (p *policy) status(auditFailing, auditPending string) v1alpha1.EmergencyPolicyStatus {
+func (p *policy) status(in *Input) v1alpha1.EmergencyPolicyStatus {
 	accepted := yes(v1alpha1.ConditionAccepted, "Accepted")
 	switch {
 	case p.obj.Spec.Suspended:
 		accepted.message = "suspended: nothing is open and nothing can be opened"
-	case auditFailing != "" && p.obj.Spec.Audit.OnFailure == v1alpha1.AuditDegrade:
-		accepted.message = "the audit log cannot be kept, so nothing new opens; what is open stays open (audit.onFailure Degrade): " + auditFailing
-	case auditFailing != "":
-		accepted.message = "the audit log cannot be kept, so nothing is open (audit.onFailure Refuse): " + auditFailing
-	case auditPending != "":
-		accepted.message = "nothing new opens yet; what is open stays open: " + auditPending
+	case in.AuditFailing != "" && p.obj.Spec.Audit.OnFailure == v1alpha1.AuditDegrade:
+		accepted.message = "the audit log cannot be kept, so nothing new opens; what is open stays open (audit.onFailure Degrade): " + in.AuditFailing
+	case in.AuditFailing != "":
+		accepted.message = "the audit log cannot be kept, so nothing is open (audit.onFailure Refuse): " + in.AuditFailing
+	case in.AuditPending != "":
+		accepted.message = "nothing new opens yet; what is open stays open: " + in.AuditPending
 	}
 	refs := yes(v1alpha1.ConditionResolvedRefs, "ResolvedRefs")
 	if m := p.problem(); m != "" {
 		refs = no(v1alpha1.ConditionResolvedRefs, "NoUsableKeys", m)
 	}
-	return v1alpha1.EmergencyPolicyStatus{Conditions: conditionsAt(p.obj.Generation, accepted, refs)}
+	conditions := []condition{accepted, refs}
+	if in.NobodyIsTold != "" {
+		conditions = append(conditions, no(v1alpha1.ConditionAlarmsDelivered, "NobodyIsTold", in.NobodyIsTold))
+	}
+	return v1alpha1.EmergencyPolicyStatus{Conditions: conditionsAt(p.obj.Generation, conditions...)}
 }
 
 func (s *state) gatewayStatus(g *gateway) gwv1.GatewayStatus {

@@ -49,6 +49,9 @@ type Input struct {
 	// can be kept, which is being opened; "": it is known. While it is set nothing
 	// opens and no opening is proposed; what is open is served.
 	AuditPending string
+	// NobodyIsTold says, for people, why nobody hears of alarms; "": somebody does. It
+	// is told in statuses, and changes nothing else.
+	NobodyIsTold string
 	// RemoteKeys are the fetched key sets, by policy and issuer.
 	RemoteKeys map[jwks.Key]jwks.Result
 	// Cluster, if the objects are those of one. Nil: they are not.

@@ -324,6 +324,9 @@ const (
 	ConditionAccepted = "Accepted"
 	// ConditionResolvedRefs on an EmergencyPolicy: every issuer has usable keys.
 	ConditionResolvedRefs = "ResolvedRefs"
+	// ConditionAlarmsDelivered is False on a policy while nobody is told of what
+	// happens under it, and is not there otherwise.
+	ConditionAlarmsDelivered = "AlarmsDelivered"
 	// ConditionLive on an Activation.
 	ConditionLive = "Live"
 	// ConditionRouteLive on a route's parent: is it served now, and if not why not.

@@ -149,6 +149,9 @@ func (v *seen) status() *control.Status {
 	for i := range v.policies.Items {
 		p := &v.policies.Items[i]
 		st := control.DescribePolicy(p, &p.Status)
+		if told := control.Condition(p.Status.Conditions, v1alpha1.ConditionAlarmsDelivered); told.Status == metav1.ConditionFalse {
+			s.Alarms = &control.AlarmStatus{Problem: told.Message}
+		}
 		for _, issuer := range p.Spec.Issuers {
 			st.Issuers = append(st.Issuers, control.IssuerStatus{Name: issuer.Name, Keys: -1, Offline: issuer.Offline})
 		}

@@ -44,6 +44,9 @@ func newAlarms(l *Engine) *alarms {
 // written.
 func (a *alarms) note(kind string, v any) {
 	const most = 2 * time.Second
+	if kind == audit.KindSink {
+		a.engine.Poke() // statuses say whether somebody is told
+	}
 	r := a.engine.recorder
 	select {
 	case <-r.Note(kind, v, nil):
@@ -165,6 +168,14 @@ func (a *alarms) recall(ctx context.Context, size uint64) {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		l.log.Warn("alarms of before this start are not counted", "error", err)
 	}
+}
+
+// problem says why nobody is told, "" if somebody is, or it is not known.
+func (a *alarms) problem() string {
+	if a == nil {
+		return ""
+	}
+	return a.receipts.Problem()
 }
 
 // status of alarms for people.

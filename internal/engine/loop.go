@@ -246,6 +246,7 @@ func (l *Engine) input(d doubt) translator.Input {
 	} else {
 		in.AuditFailing = d.why
 	}
+	in.NobodyIsTold = l.alarms.problem()
 	in.Delivery = l.world.Deliveries()
 	l.world.Amend(&in)
 	return in
