@@ -38,6 +38,7 @@ type Receipts struct {
 	mu      sync.Mutex
 	waiting map[string]*waiting // by id: not all alarm sinks have it
 	order   []string            // their ids, and some that all have
+	seen    recent              // ids that were raised
 	failing map[string]audit.Sink
 	silent  bool // that nobody is told was said
 }
@@ -69,6 +70,9 @@ func (r *Receipts) Raised(alarms []audit.Alarm) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, a := range alarms {
+		if r.seen.has(a.ID) { // another replica's
+			continue
+		}
 		r.raised.WithLabelValues(a.Name).Inc()
 		r.wait(a, r.opts.Now())
 		// Who reads nothing else may read this.
@@ -87,13 +91,15 @@ func (r *Receipts) Raised(alarms []audit.Alarm) {
 }
 
 func (r *Receipts) wait(a audit.Alarm, at time.Time) {
+	if r.seen.has(a.ID) {
+		return
+	}
+	r.seen.add(a.ID)
 	if len(r.opts.AlarmSinks) == 0 || len(r.waiting) >= maxWaiting {
 		return
 	}
-	if _, known := r.waiting[a.ID]; !known {
-		r.waiting[a.ID] = &waiting{a, at, map[string]bool{}}
-		r.order = append(r.order, a.ID)
-	}
+	r.waiting[a.ID] = &waiting{a, at, map[string]bool{}}
+	r.order = append(r.order, a.ID)
 }
 
 // took notes that a sink has an alarm. It reports whether it is the first.

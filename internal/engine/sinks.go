@@ -42,12 +42,20 @@ func (l *Engine) deliveredElsewhere(e merkle.Entry) bool {
 	if _, raises := alarm.Raises(e); !raises {
 		return true
 	}
-	late := time.NewTimer(elsewhere - l.now().Sub(e.Time))
+	if !confirmed(e.Seq, elsewhere-l.now().Sub(e.Time), l.opts.Ship.Confirmed) {
+		return false
+	}
+	l.alarms.receipts.Elsewhere(e)
+	return true
+}
+
+// confirmed waits until an entry is, but not longer than that.
+func confirmed(seq uint64, most time.Duration, upTo func() (next uint64, changed <-chan struct{})) bool {
+	late := time.NewTimer(most)
 	defer late.Stop()
 	for {
-		next, changed := l.opts.Ship.Confirmed()
-		if next > e.Seq {
-			l.alarms.receipts.Elsewhere(e)
+		next, changed := upTo()
+		if next > seq {
 			return true
 		}
 		select {
