@@ -84,7 +84,11 @@ func (r *Receipts) Raised(alarms []audit.Alarm) {
 	}
 	if text := r.problem(); text != "" && !r.silent {
 		r.silent = true
-		r.opts.Log.Error("nobody is told of alarms", "why", text)
+		level := slog.LevelError
+		if len(r.opts.AlarmSinks) == 0 {
+			level = slog.LevelWarn // nothing has failed: it was left out
+		}
+		r.opts.Log.Log(context.Background(), level, "nobody is told of alarms", "why", text)
 	} else if text == "" {
 		r.silent = false
 	}
