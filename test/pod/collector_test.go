@@ -139,6 +139,12 @@ func (c *collector) entries() (out []merkle.Entry) {
 // requests that the log of the cluster has below a path, by path.
 func (c *collector) requests(prefix string) map[string][]audit.RequestEntry {
 	GinkgoHelper()
+	return c.requestsOf(audit.TypeEnd, prefix)
+}
+
+// requestsOf are those of a type.
+func (c *collector) requestsOf(kind, prefix string) map[string][]audit.RequestEntry {
+	GinkgoHelper()
 	out := map[string][]audit.RequestEntry{}
 	for _, e := range c.entries() {
 		var r audit.RequestEntry
@@ -146,7 +152,7 @@ func (c *collector) requests(prefix string) map[string][]audit.RequestEntry {
 			continue
 		}
 		Expect(json.Unmarshal(e.Data, &r)).To(Succeed())
-		if r.Type == audit.TypeEnd && strings.HasPrefix(r.Path, prefix) {
+		if r.Type == kind && strings.HasPrefix(r.Path, prefix) {
 			out[r.Path] = append(out[r.Path], r)
 		}
 	}

@@ -128,12 +128,10 @@ var _ = Describe("The log of the cluster", Label("evidence"), func() {
 		Expect(c.gaps()).To(BeEmpty())
 	})
 
-	It("has, after all was killed at once, what the pod's log has, and that says what it lacks", func() {
-		c.start()
-		p.start()
+	// killAll kills everything at once, again and again, under load.
+	killAll := func(kills int) map[string]int {
+		GinkgoHelper()
 		answers := map[string]int{}
-		missing := 0
-		kills := max(1, rounds(2)/5)
 		for range kills {
 			prefix = p.path()
 			l := load()
@@ -151,20 +149,54 @@ var _ = Describe("The log of the cluster", Label("evidence"), func() {
 			c.start()
 			p.start()
 		}
-		prefix = "/api/"
 		after := p.Load(testbed.Host(route), p.path(), p.Token(), 2, 100, 50).Wait()
 		onlyOK(after)
 		maps.Copy(answers, after)
+		prefix = "/api/"
+		return answers
+	}
+
+	It("has, after all was killed at once, what the pod's log has, and that says what it lacks", func() {
+		c.start()
+		p.start()
+		kills := max(1, rounds(2)/5)
+		answers := killAll(kills)
 		c.end()
 		lost, doubled := c.count(prefix, answers)
-		for _, g := range c.gaps() {
+		gaps := c.gaps()
+		for _, g := range gaps {
 			Expect(g.AtLeast).To(BeTrue())
-			missing++
 		}
-		tell("all killed at once, %d times: %d requests, %d answered in the last instant are in no log, %d doubled, %d gaps say so", kills, len(answers), lost, doubled, missing)
+		tell("all killed at once, %d times: %d requests, %d answered in the last instant are in no log, %d doubled, %d gaps say so", kills, len(answers), lost, doubled, len(gaps))
 		Expect(doubled).To(BeZero())
-		Expect(missing).To(BeNumerically(">=", kills), "each life of an Envoy that nobody saw end is a gap")
+		Expect(len(gaps)).To(BeNumerically(">=", kills), "each life of an Envoy that nobody saw end is a gap")
 		Expect(lost).To(BeNumerically("<=", 32*kills), "one a connection: what Envoy had answered and not handed to the kernel")
+	})
+
+	It("has, after all was killed at once under a Strict policy, an intent of whatever was let through", func() {
+		p = newPod(func(policy *testbed.Policy) { policy.Mode = "Strict" })
+		c = newCollector(p)
+		c.start()
+		p.start()
+		kills := max(1, rounds(2)/5)
+		answers := killAll(kills)
+		c.end()
+		intents, served, lost, doubled := c.requestsOf(audit.TypeIntent, prefix), 0, 0, 0
+		for path, status := range answers {
+			if status != 200 {
+				continue
+			}
+			served++
+			if n := len(intents[path]); n == 0 {
+				lost++
+			} else if n > 1 {
+				doubled++
+			}
+		}
+		tell("all killed at once, Strict, %d times: %d requests were served, %d without an intent, %d doubled", kills, served, lost, doubled)
+		Expect(served).To(BeNumerically(">", 100))
+		Expect(lost).To(BeZero())
+		Expect(doubled).To(BeZero())
 	})
 
 	It("has everything after the service was away for long", func() {
