@@ -1,7 +1,9 @@
 package ship
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -62,17 +64,49 @@ func (id Identity) mayHave(e *merkle.Entry) error {
 	case !slices.Contains(fromGateway, e.Kind):
 		return fmt.Errorf("entry %d is of kind %q, which %s may not bring", e.Seq, e.Kind, id.Name)
 	}
-	var d struct {
-		Gateway string `json:"gateway"`
-	}
-	if err := json.Unmarshal(e.Data, &d); err != nil {
+	gateway, err := gatewayOf(e.Data)
+	if err != nil {
 		return fmt.Errorf("entry %d: %w", e.Seq, err)
 	}
-	if d.Gateway != "" && d.Gateway != id.Gateway || d.Gateway == "" && e.Kind == audit.KindRequest {
-		return fmt.Errorf("entry %d is of Gateway %.200q, which %s may not bring", e.Seq, d.Gateway, id.Name)
+	if gateway != "" && gateway != id.Gateway || gateway == "" && e.Kind == audit.KindRequest {
+		return fmt.Errorf("entry %d is of Gateway %.200q, which %s may not bring", e.Seq, gateway, id.Name)
 	}
 	return nil
 }
+
+// gatewayOf the data of an entry, as all who read it will see it: some take the first
+// member of a name and some the last, and encoding/json takes "Gateway" for "gateway".
+// So there may be one, in this spelling, or none.
+func gatewayOf(data []byte) (gateway string, err error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	if open, err := dec.Token(); err != nil || open != json.Delim('{') {
+		return "", errors.New("its data is no object")
+	}
+	for seen := false; dec.More(); {
+		name, err := dec.Token()
+		if err != nil {
+			return "", err
+		}
+		text, _ := name.(string)
+		if !strings.EqualFold(text, gatewayField) {
+			var skipped json.RawMessage
+			if err := dec.Decode(&skipped); err != nil {
+				return "", err
+			}
+			continue
+		}
+		if seen || text != gatewayField {
+			return "", fmt.Errorf("its data says twice, or as %.20q, of which Gateway it is", text)
+		}
+		seen = true
+		if err := dec.Decode(&gateway); err != nil {
+			return "", err
+		}
+	}
+	return gateway, nil
+}
+
+const gatewayField = "gateway"
 
 // ownKind says whether an entry is about the files of its own log.
 func ownKind(kind string) bool {
