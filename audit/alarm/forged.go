@@ -21,11 +21,13 @@ type burst struct {
 }
 
 // honest are the failures that a token of our own issuers has, too: it is not there,
-// too old, too early, or for somebody else. So is one that could not be checked, or
-// whose client left. All others, such as Envoy may yet come to know, are forgeries.
+// too old, too early, or for somebody else. So is one that could not be checked. All
+// others, such as Envoy may yet come to know, are forgeries. So is one whose client
+// left before he was told why he was refused: who tries tokens can always do that, and
+// an impatient one without a token does not do it ten times a minute.
 var honest = []string{
 	"Jwt is missing", "Jwt is expired", "Jwt not yet valid", "Audiences in Jwt are not allowed",
-	"Jwks remote fetch is failed", "refused",
+	"Jwks remote fetch is failed",
 }
 
 // isForged reports whether a request was refused because nobody whom a policy names

@@ -2,6 +2,7 @@ package alarm
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
@@ -12,7 +13,8 @@ const (
 	// maxSubjects of an offline issuer have an alarm each, by activation. Who holds the
 	// key can make up as many as he likes.
 	maxSubjects = 20
-	// maxOffline bounds what is remembered of all activations.
+	// maxOffline bounds what is remembered of all activations. Beyond, alarms come all
+	// the same, and maybe again after a restart.
 	maxOffline = 80
 )
 
@@ -29,7 +31,7 @@ func (r *Rules) offlineUsed(*merkle.Entry) []audit.Alarm {
 		under = q.Gateway + " " + q.Start.UTC().Format("2006-01-02")
 	}
 	under = audit.Text(under, maxLabel)
-	if r.offline[under] > maxSubjects || r.count("offline/") >= maxOffline {
+	if r.offline[under] > maxSubjects {
 		return nil
 	}
 	subject, who := short(q.Issuer, q.Subject), by(q.Subject)
@@ -40,7 +42,9 @@ func (r *Rules) offlineUsed(*merkle.Entry) []audit.Alarm {
 	if r.remembered(name) != "" {
 		return nil
 	}
-	r.remember(name, "1")
+	if r.count("offline/") < maxOffline {
+		r.remember(name, "1")
+	}
 	r.offline[under]++
 	verb := "used a token of the offline issuer"
 	if q.Denied != "" {
@@ -63,17 +67,22 @@ func (r *Rules) forgetOffline(*merkle.Entry) []audit.Alarm {
 	if r.broken || r.current.Record.Phase == "" {
 		return nil
 	}
-	under := r.current.name()
-	if r.offline[under] == 0 {
-		return nil
+	name := audit.Text(r.current.name(), maxLabel)
+	for under := range r.offline {
+		if slices.Contains(strings.Split(under, ","), name) {
+			r.forgetUnder(under)
+		}
 	}
+	return nil
+}
+
+func (r *Rules) forgetUnder(under string) {
 	delete(r.offline, under)
 	for name := range r.state {
 		if strings.HasPrefix(name, cursorPrefix+offlineCursor(under, "")) {
 			r.remember(name[len(cursorPrefix):], "")
 		}
 	}
-	return nil
 }
 
 func (r *Rules) restoreOffline() {

@@ -183,6 +183,44 @@ func TestAnOfflineIssuerIsToldOfOnceForEachActivationAndSubject(t *testing.T) {
 	}
 }
 
+// A route that two activations hold open names both. What is remembered of it must
+// not outlive them, or in the end there is no room to remember anybody.
+func TestTheOfflineIssuerIsToldOfHoweverOftenItWasUsedBefore(t *testing.T) {
+	r := New(Options{})
+	r.Look(entry("policy", policyV1))
+	for i := range 3 * maxOffline {
+		a, b := fmt.Sprint("a-", i), fmt.Sprint("b-", i)
+		if got := r.Look(request(t0, "https://offline", "dave", "", "pay/"+a+",pay/"+b)); len(got) != 1 {
+			t.Fatalf("incident %d: %+v", i, got)
+		}
+		for _, name := range []string{a, b} {
+			r.Look(entry("activation", strings.ReplaceAll(activation("expired", `},"phase":"Expired"`), "inc-1", name)))
+		}
+	}
+	if n := r.count("offline/"); n > 0 {
+		t.Errorf("%d cursors are kept of what is over", n)
+	}
+	for i := range 2 * maxOffline { // these go on
+		if got := r.Look(request(t0, "https://offline", "dave", "", fmt.Sprint("pay/c-", i))); len(got) != 1 {
+			t.Fatalf("the %dth of many at a time: %+v", i, got)
+		}
+	}
+	if n := r.count("offline/"); n > maxOffline {
+		t.Errorf("%d cursors", n)
+	}
+}
+
+// Who resets his stream before he is answered has Envoy forget why he was refused.
+func TestAForgerWhoTakesNoAnswerIsABurstToo(t *testing.T) {
+	r, n := New(Options{}), 0
+	for i := range 50 {
+		n += len(r.Look(request(t0.Add(time.Duration(i)*time.Second/10), "", "", "token: refused", "")))
+	}
+	if n != 1 {
+		t.Errorf("%d alarms", n)
+	}
+}
+
 func TestWhoHoldsTheOfflineKeyCannotRaiseAsManyAlarmsAsHeLikes(t *testing.T) {
 	r := New(Options{})
 	r.Look(entry("policy", policyV1))
@@ -204,7 +242,7 @@ func TestABurstOfForgedTokensIsOneAlarmAndOneWhenItIsOver(t *testing.T) {
 		return r.Look(request(t0.Add(after), "", "", denied, ""))
 	}
 	const bad = "token: Jwt verification fails"
-	for _, denied := range []string{"token: Jwt is missing", "token: Jwt is expired", "token: Jwt not yet valid", "token: Audiences in Jwt are not allowed", "token: refused", "rbac: x", "not open", ""} {
+	for _, denied := range []string{"token: Jwt is missing", "token: Jwt is expired", "token: Jwt not yet valid", "token: Audiences in Jwt are not allowed", "rbac: x", "not open", ""} {
 		for range 5 {
 			if got := forge(0, denied); got != nil {
 				t.Fatalf("%q raises %+v", denied, got)
