@@ -167,6 +167,9 @@ func (s *Reading) asked(r *http.Request) (answer, error) {
 	if r.Method != http.MethodGet {
 		return nil, refuse(http.StatusMethodNotAllowed, "%.20s: the log can only be read", r.Method)
 	}
+	if len(r.URL.RequestURI()) > maxWhat { // what is asked for is recorded whole
+		return nil, refuse(http.StatusRequestURITooLong, "a question of more than %d bytes", maxWhat)
+	}
 	switch r.URL.Path {
 	case "/v1/entries":
 		return s.entries(r.URL.Query())

@@ -188,6 +188,16 @@ func TestAReadThatCannotBeRecordedHandsOutNothing(t *testing.T) {
 	}
 }
 
+// What is asked for is in the log whole, or it is not asked for.
+func TestNobodyHidesWhatHeAsksForBehindALongQuestion(t *testing.T) {
+	b := newBench(t)
+	b.put(t, "problem", `{"v":1,"file":"x","reason":"y"}`)
+	code, text := b.get(t, "alice", "/v1/entries?from="+strings.Repeat("0", maxWhat)+"&incident=INC-1")
+	if code != http.StatusRequestURITooLong || strings.Contains(text, "reason") {
+		t.Errorf("%d %s", code, text)
+	}
+}
+
 func TestRefusalsBeyondTheBoundAreCounted(t *testing.T) {
 	b := newBench(t)
 	now := time.Now()
