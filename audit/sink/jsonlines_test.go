@@ -56,7 +56,7 @@ func TestAFileHasNoLineTwiceWhenTheCursorIsOlderThanTheFile(t *testing.T) {
 		}
 		f, err := os.OpenFile(out, os.O_APPEND|os.O_WRONLY, 0o600)
 		if err == nil {
-			_, err = fmt.Fprint(f, `{"v":1,"seq":7,"ti`)
+			_, err = fmt.Fprint(f, `{"v":1,"seq":7,"ti`+strings.Repeat("x", 1000)) // longer than what follows
 		}
 		if err != nil {
 			t.Fatal(err)
