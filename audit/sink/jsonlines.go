@@ -30,6 +30,8 @@ type jsonLines struct {
 	size int64
 
 	was     string // the mark in the cursor; "": none
+	marked  int64  // up to where the file goes with the cursor: not beyond what is skipped
+	next    uint64 // the seq after the last entry that was delivered
 	entries uint64 // those below are in the file, as far as is known
 	covers  uint64 // of the newest checkpoint that is in the file
 }
@@ -47,7 +49,7 @@ func (j *jsonLines) mark() string {
 	if j.f == nil {
 		return j.was
 	}
-	return fmt.Sprintf("%s:%d", j.id, j.size)
+	return fmt.Sprintf("%s:%d", j.id, j.marked)
 }
 
 func (j *jsonLines) deliver(_ context.Context, records []record) (int, error) {
@@ -57,12 +59,16 @@ func (j *jsonLines) deliver(_ context.Context, records []record) (int, error) {
 	var b []byte
 	for i := range records {
 		r := &records[i]
+		if r.note == nil {
+			j.next = r.entry.Seq + 1
+		}
 		if r.note == nil && r.entry.Seq < j.entries || r.note != nil && r.size <= j.covers {
 			continue // before a crash
 		}
 		b = append(append(b, r.body...), '\n')
 	}
 	if len(b) == 0 {
+		j.advance()
 		return len(records), nil
 	}
 	_, err := j.f.WriteAt(b, j.size)
@@ -74,7 +80,16 @@ func (j *jsonLines) deliver(_ context.Context, records []record) (int, error) {
 		return 0, fmt.Errorf("append to %s: %w", j.path, errors.Join(err, j.f.Truncate(j.size), j.close()))
 	}
 	j.size += int64(len(b))
+	j.advance()
 	return len(records), nil
+}
+
+// advance moves the mark, but not while what the file has already is passed over: after
+// another crash that has to be known again.
+func (j *jsonLines) advance() {
+	if j.next >= j.entries {
+		j.marked = j.size
+	}
 }
 
 // open makes sure that the open file is the one that has the name.
@@ -123,15 +138,16 @@ func (j *jsonLines) take(f *os.File) error {
 		}
 	}
 	id := fileID(st)
-	var at int64
+	at, marked := int64(0), size
 	if was, ok := bytes.CutPrefix([]byte(j.was), []byte(id+":")); ok {
 		if _, err := fmt.Sscan(string(was), &at); err == nil && at < size {
 			if err := j.beyond(io.NewSectionReader(f, at, size-at)); err != nil {
 				return err
 			}
+			marked = at
 		}
 	}
-	j.f, j.id, j.size, j.was = f, id, size, ""
+	j.f, j.id, j.size, j.marked, j.was = f, id, size, marked, ""
 	return nil
 }
 

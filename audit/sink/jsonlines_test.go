@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
@@ -73,6 +74,49 @@ func TestAFileHasNoLineTwiceWhenTheCursorIsOlderThanTheFile(t *testing.T) {
 		if entries, _ := entriesIn(t, out); !same(entries, logLines(t, logDir)) {
 			t.Fatalf("%d lines, and the log has %d", len(entries), l.Size())
 		}
+	}
+}
+
+// Who is killed again before he has got on knows still what the file has.
+func TestAFileHasNoLineTwiceHoweverOftenTheSinkDies(t *testing.T) {
+	dir := t.TempDir()
+	logDir, state, out := filepath.Join(dir, "log"), filepath.Join(dir, "sinks"), filepath.Join(dir, "out.jsonl")
+	l := openLog(t, logDir, merkle.Options{})
+	add(t, l, "request", 0, 500)
+	eventually(t, "it is signed", func() bool { n, _ := logSize(logDir); return n == l.Size() })
+	config := jsonLinesConfig("copy", out)
+	if err := config.validate(); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Dir: logDir, StateDir: state, Config: config, Log: quiet, Now: time.Now, pace: &quick}
+	if err := os.Mkdir(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for life := range 60 {
+		f := newFollower(&o, &o.Config.Sinks[0])
+		if err := f.find(); err != nil {
+			t.Fatal(err)
+		}
+		// So many turns, after which the cursor is saved now and then.
+		turns := life * 7 % 5
+		if life == 59 {
+			turns = 20
+		}
+		for range turns {
+			f.saved = time.Now()
+			if _, err := f.turn(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if life%8 == 7 {
+			if err := f.save(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = f.to.close() // and it dies
+	}
+	if entries, _ := entriesIn(t, out); !same(entries, logLines(t, logDir)) {
+		t.Errorf("%d lines, and the log has %d", len(entries), l.Size())
 	}
 }
 
