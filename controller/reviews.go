@@ -209,6 +209,7 @@ func (r *reviews) request(obj *v1alpha1.ActivationReview) activation.ReviewReque
 	case c != nil && c.Reason == activation.ReviewDistrusted:
 		q.Doubt = c.Message // once in doubt it stays so: policies that are back say nothing of who made it
 	default:
+		q.Early = c != nil && c.Reason == activation.ReviewNotEnded
 		q.Doubt = r.trust.doubtOf(q.Made, "spec.reviewedBy", q.Review.By, "ActivationReview")
 	}
 	return q

@@ -67,7 +67,7 @@ func TestAReviewThatWasInDoubtStaysSo(t *testing.T) {
 	if got := seen(bobs(saidOf(metav1.ConditionFalse, activation.ReviewDistrusted)), believing).requests(nil); got[0].Doubt != "m" {
 		t.Errorf("%+v", got)
 	}
-	if got := seen(bobs(saidOf(metav1.ConditionFalse, activation.ReviewNotEnded)), believing).requests(nil); got[0].Doubt != "" {
+	if got := seen(bobs(saidOf(metav1.ConditionFalse, activation.ReviewNotEnded)), believing).requests(nil); got[0].Doubt != "" || !got[0].Early {
 		t.Errorf("%+v", got)
 	}
 	altered := newTrust(admission.Reviews, time.Now, func() {})

@@ -69,6 +69,9 @@ type ReviewRequest struct {
 	Review Review
 	// Made is when the object was made, by the API server's clock. Zero: just now.
 	Made time.Time
+	// Early: it was found to be made before the end. It stays so, for Made is told to
+	// a second only.
+	Early bool
 	// Doubt says why it is not sure who made it. "": it is.
 	Doubt string
 	// Accepted is when a replica that led has recorded it, as the object's status
@@ -273,7 +276,7 @@ func (q *ReviewRequest) Unacceptable(r Record) *Blocked {
 	case r.Review != nil:
 		return &Blocked{ReviewAlready, fmt.Sprintf("the Activation %s was reviewed by %s at %s (%s), and a verdict stays: write what else there is to say into the incident",
 			name, r.Review.By, at(r.Review.At), r.Review.Verdict)}
-	case !q.Made.IsZero() && q.Made.Before(r.EndedAt.Truncate(time.Second)): // Kubernetes tells it to a second
+	case q.Early || !q.Made.IsZero() && q.Made.Before(r.EndedAt.Truncate(time.Second)):
 		return &Blocked{ReviewNotEnded, fmt.Sprintf("this was made before the Activation %s ended at %s, so it cannot be about all of it: make a new review", name, at(r.EndedAt))}
 	case r.RequestedBy == "":
 		return &Blocked{ReviewActivatorless, fmt.Sprintf("who made the Activation %s is not on record, so nobody can tell whether you are somebody else: "+

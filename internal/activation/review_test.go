@@ -114,6 +114,7 @@ func TestAReviewThatSaysNothingOfUseIsRefusedWithAReason(t *testing.T) {
 		"of nothing":                          {func(w *world) { w.ask("r", "x", "bob", "drill") }, ReviewNotFound},
 		"of another uid":                      {func(w *world) { w.ask("r", "a", "bob", "drill"); w.reviews[0].UID = "1"; w.uid("a", "2") }, ReviewNotFound},
 		"made before it ended":                {func(w *world) { w.ask("r", "a", "bob", "drill"); w.reviews[0].Made = w.now.Add(-time.Second) }, ReviewNotEnded},
+		"found to be early":                   {func(w *world) { w.ask("r", "a", "bob", "drill"); w.reviews[0].Early = true }, ReviewNotEnded},
 		"of what is open":                     {func(w *world) { w.activation("b", "db", "db", "10m"); w.ask("r", "b", "bob", "drill") }, ReviewNotEnded},
 		"of what never opened":                {func(w *world) { w.activation("b", "db", "x", "10m"); w.ask("r", "b", "bob", "drill") }, ReviewNeverOpened},
 		"by nobody knows whom":                {func(w *world) { w.ask("r", "a", "bob", "drill"); w.reviews[0].Doubt = "no policies" }, ReviewDistrusted},
