@@ -122,7 +122,7 @@ vet:
 	cd test/browser && go vet .
 
 .PHONY: test-unit
-test-unit: cc ## Unit, golden and property tests and fuzz seeds, with the race detector. No Envoy needed.
+test-unit: cc python ## Unit, golden and property tests and fuzz seeds, with the race detector. No Envoy needed.
 	CGO_ENABLED=1 go test -race -shuffle=on -timeout 15m $(TESTFLAGS) ./...
 	cd conformance && go test -shuffle=on -timeout 5m -skip '^TestConformance$$' $(TESTFLAGS) .
 
@@ -399,6 +399,11 @@ $(AXE):
 
 $(KUBERNETES)/kubernetes:
 	@hack/tools/install-kubernetes '$@'
+
+# A verifier that is nothing of ours reads our log: docs/verify-log.py.
+.PHONY: python
+python:
+	@command -v python3 >/dev/null || hack/tools/apt-install python3 python3-minimal
 
 # The race detector needs a C compiler.
 .PHONY: cc

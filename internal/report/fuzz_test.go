@@ -29,7 +29,7 @@ func hostile(t *testing.T, s string) *reporttest.Log {
 	l := reporttest.Incident()
 	// Of what there is much of, a little will do.
 	n := 0
-	l.Drafts = slices.DeleteFunc(l.Drafts, func(d merkle.Draft) bool { n++; return d.Kind == audit.KindRequest && n%8 > 0 })
+	l.Drafts = slices.DeleteFunc(l.Drafts, func(d merkle.Draft) bool { n++; return d.Kind == audit.KindRequest && n%16 > 0 })
 	for i := range l.Drafts {
 		var v any
 		if err := json.Unmarshal(l.Drafts[i].Data, &v); err != nil {
