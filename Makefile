@@ -308,8 +308,8 @@ review: build ## Validate and lint examples/repo, as a pipeline of your own repo
 	$(BIN) lint -c examples/repo --fail-on warning
 
 .PHONY: demo
-demo: build $(ENVOY) ## A tour on the real Envoy, under a minute. KEEP=1 leaves it serving.
-	$(BIN) demo --envoy '$(ENVOY)' $(if $(filter 1 true yes,$(KEEP)),--keep)
+demo: build $(ENVOY) ## A tour on the real Envoy, under a minute, and its report in bin/demo-report.html. KEEP=1 leaves it serving.
+	$(BIN) demo --envoy '$(ENVOY)' --report bin/demo-report.html $(if $(filter 1 true yes,$(KEEP)),--keep)
 
 ##@ Cluster
 

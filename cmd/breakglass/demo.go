@@ -17,7 +17,7 @@ func newDemoCommand() *cobra.Command {
 		Short: "Take the tour: the examples on a real Envoy, in under a minute",
 		Long: `Take the tour: serve the examples on a real Envoy with an echo backend, break
 the glass, and watch everything that must work and everything that must not.
-Nothing outside a temporary directory is touched. The exit code is 1 if any step
+Nothing outside a temporary directory is touched, but the file of --report. The exit code is 1 if any step
 did not go as it must.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -32,6 +32,8 @@ did not go as it must.`,
 		},
 	}
 	cmd.Flags().StringVar(&o.EnvoyPath, "envoy", "", "Envoy 1.40 binary (default: $BREAKGLASS_ENVOY, then envoy in PATH)")
+	cmd.Flags().StringVar(&o.Report, "report", "", "leave the report of the tour's incident in this file")
+	_ = cmd.MarkFlagFilename("report", "html") // the flag is right above
 	cmd.Flags().BoolVar(&o.Keep, "keep", false, "leave everything serving after the tour, until Ctrl-C")
 	return cmd
 }

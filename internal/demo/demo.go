@@ -19,6 +19,9 @@ type Options struct {
 	Self string
 	// EnvoyPath is the Envoy binary; "" lets serve look for one.
 	EnvoyPath string
+	// Report is the file in which the report of the tour's incident is left; "" leaves
+	// none.
+	Report string
 	// Keep leaves everything serving after the tour until ctx ends.
 	Keep bool
 	Out  io.Writer
@@ -42,7 +45,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}()
 	began := time.Now()
 	for _, step := range []func(context.Context) error{
-		t.prepare, t.dormant, t.tokens, t.deadline, t.survives, t.revocation, t.timeline, t.auditLog,
+		t.prepare, t.dormant, t.tokens, t.deadline, t.survives, t.revocation, t.timeline, t.auditLog, t.report,
 	} {
 		if err := step(ctx); err != nil {
 			return fmt.Errorf("%w\n(logs are in %s)", err, dir)

@@ -272,6 +272,29 @@ func (t *tour) auditLog(ctx context.Context) error {
 	return nil
 }
 
+// report leaves what a reviewer of all this reads.
+func (t *tour) report(ctx context.Context) error {
+	t.title("What the reviewer gets: one page")
+	file := t.opts.Report
+	if file == "" {
+		file = filepath.Join(t.dir, "INC-4711.html")
+	}
+	began := time.Now()
+	if _, err := t.run(ctx, true, "report", "--incident", "INC-4711", "--file", file); err != nil {
+		t.check(false, "no report, or the log is not sound: %v", err)
+		return nil
+	}
+	page, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	t.check(strings.Contains(string(page), "alice@example.com"), "the report has who came, verified and written in %s", time.Since(began).Round(time.Millisecond))
+	if t.opts.Report != "" {
+		t.say("   Look at it: %s", file)
+	}
+	return nil
+}
+
 // finding is the line after FINDINGS.
 func finding(err error) string {
 	if err == nil {
