@@ -21,6 +21,9 @@ func (b *builder) activation(w *windowed) Activation {
 	if r.Spec.Duration != nil {
 		a.Duration = b.plain(string(*r.Spec.Duration))
 	}
+	if a.Closed = a.Ended; !a.Ended.IsZero() && !a.Deadline.IsZero() && a.Ended.After(a.Deadline) {
+		a.Closed = a.Deadline
+	}
 	if a.Message == a.Phase {
 		a.Message = ""
 	}

@@ -35,6 +35,7 @@ var pageTemplate = sync.OnceValue(func() *template.Template {
 		"add":  func(x, y float64) float64 { return round(x + y) },
 		"who":  func(q *Request) string { return q.who() }, "name": func(i Identity) string { return i.name() },
 		"state": func(a Activation) string { return a.state() }, "lasted": func(a Activation) string { return a.lasted() },
+		"late":    func(a Activation) string { return a.late() },
 		"outcome": outcomeWords, "mark": func(state string) string { return marks[state] },
 		"called": func(state string) string { return called[state] },
 		"kind":   func(outcome string) string { k, _, _ := strings.Cut(outcome, ":"); return k },

@@ -111,8 +111,8 @@ func (a *Activation) markdown(m *markdown) {
 	m.line("## Activation %s\n", escapeMarkdown(a.Key()))
 	m.table([]string{"", ""}, [][]string{
 		{"Role", a.Role}, {"Incident", a.Incident}, {"Reason", a.Reason}, {"Requested by", a.RequestedBy},
-		{"Window", fmt.Sprintf("%s to %s %s", stamp(a.Opened), stamp(a.Ended), a.lasted())}, {"Deadline", stamp(a.Deadline)},
-		{"Ended", strings.Join(slices.DeleteFunc([]string{a.state(), a.EndedBy, a.Message}, func(s string) bool { return s == "" }), "; ")},
+		{"Window", fmt.Sprintf("%s to %s %s", stamp(a.Opened), stamp(a.Closed), a.lasted())}, {"Deadline", stamp(a.Deadline)},
+		{"Ended", strings.Join(slices.DeleteFunc([]string{a.state(), a.EndedBy, a.Message, a.late()}, func(s string) bool { return s == "" }), "; ")},
 		{"Deadline kept", a.Kept.Words},
 		{"Requests", fmt.Sprintf("%d: %d let in, %d refused, %d cut; %d without an end", a.Counts.Requests, a.Counts.Passed, a.Counts.Refused, a.Counts.Cut, a.Counts.Unfinished)},
 		{"Review", strings.Join(slices.DeleteFunc([]string{a.Review.State, a.Review.Verdict, a.Review.By, when(a.Review.At), a.Review.Note, strings.Join(a.Review.FollowUps, "; ")}, func(s string) bool { return s == "" }), "; ")},

@@ -114,8 +114,12 @@ type Activation struct {
 	Opened    time.Time `json:"opened,omitzero"`
 	Live      time.Time `json:"live,omitzero"`
 	Deadline  time.Time `json:"deadline"`
-	Ended     time.Time `json:"ended,omitzero"`
-	EndedBy   string    `json:"endedBy,omitempty"`
+	// Closed is when the door was to be closed: the end or the deadline, whichever was
+	// first. Ended is when it was recorded: later, when nobody was there at the deadline
+	// but Envoy.
+	Closed  time.Time `json:"closed,omitzero"`
+	Ended   time.Time `json:"ended,omitzero"`
+	EndedBy string    `json:"endedBy,omitempty"`
 	// Phase: Expired, Revoked, Refused; empty: it has not ended, as of the newest
 	// entry.
 	Phase   string `json:"phase,omitempty"`

@@ -211,6 +211,23 @@ func TestWhatIsOpenIsSoAsOfTheNewestEntry(t *testing.T) {
 	}
 }
 
+// Envoy closes alone; the end is recorded when somebody is back.
+func TestAnEndThatWasRecordedLateDidNotLengthenTheWindow(t *testing.T) {
+	l := &reporttest.Log{}
+	rec := reporttest.Record()
+	rec.Targets = map[string]activation.Target{"HTTPRoute/db-failover": {Route: "payments/db-failover", OpenedAt: rec.Start}}
+	l.Fact(time.Minute, activation.Opened, rec, nil)
+	rec.Phase, rec.EndedAt = "Expired", rec.Deadline.Add(42*time.Second)
+	l.Fact(12*time.Minute, activation.Expired, rec, nil)
+	r := build(t, l, report.Options{Asked: report.Asked{Incident: "INC-4711"}})
+	if a := r.Activations[0]; !a.Closed.Equal(rec.Deadline) || !a.Ended.Equal(rec.EndedAt) {
+		t.Errorf("closed %s, ended %s", a.Closed, a.Ended)
+	}
+	if page := written(t, r, report.HTML, 0); !strings.Contains(page, "(10m0s)") || !strings.Contains(page, "42s later: until then nobody was there") {
+		t.Error("the page does not say so")
+	}
+}
+
 func TestWhoWasToldIsByTheReceipts(t *testing.T) {
 	r := build(t, reporttest.Incident(), incident())
 	var opened report.Alarm

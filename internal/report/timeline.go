@@ -178,7 +178,7 @@ func short(s string) string {
 
 func (r *Report) activationLane(s scale, a *Activation, y float64) lane {
 	l := lane{Name: short(a.Key()), Kind: "activation", Title: fmt.Sprintf("Activation %s, role %s: %s", visible(a.Key()), visible(a.Role), visible(a.state()))}
-	end := a.Ended
+	end := a.Closed
 	class := "window"
 	if a.Phase == "" {
 		end, class = r.AsOf, "window open"

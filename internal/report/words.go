@@ -79,12 +79,20 @@ func (a *Activation) state() string {
 	return "open, as of the newest entry"
 }
 
-// lasted is how long it was open.
-func (a *Activation) lasted() string {
-	if a.Opened.IsZero() || a.Ended.IsZero() {
+// late says that the end was recorded after the deadline.
+func (a *Activation) late() string {
+	if !a.Ended.After(a.Closed) || a.Opened.IsZero() {
 		return ""
 	}
-	return a.Ended.Sub(a.Opened).Round(time.Millisecond).String()
+	return fmt.Sprintf("recorded at %s, %s later: until then nobody was there to record it", stamp(a.Ended), ms(milliseconds(a.Ended.Sub(a.Closed))))
+}
+
+// lasted is how long it was open.
+func (a *Activation) lasted() string {
+	if a.Opened.IsZero() || a.Closed.IsZero() {
+		return ""
+	}
+	return a.Closed.Sub(a.Opened).Round(time.Millisecond).String()
 }
 
 // Cuts are the requests whose streams were cut.
