@@ -134,14 +134,21 @@ func (r *Receipts) Elsewhere(e merkle.Entry) {
 }
 
 // Recall is told of what is in the log from before the start, in order: what was
-// raised and not delivered is undelivered still.
-func (r *Receipts) Recall(e merkle.Entry) {
+// raised and not delivered is undelivered still. has says whether a sink is past an
+// entry: it was delivered, whether there is a receipt or not, or is older than the
+// sink.
+func (r *Receipts) Recall(e merkle.Entry, has func(sink string, seq uint64) bool) {
+	a, ok := raised(e.Kind, e.Data)
+	if !ok {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if a, ok := raised(e.Kind, e.Data); ok {
-		r.wait(a, time.Time{})
-	} else if a, ok := alarmOf(e.Kind, e.Data); ok && a.Event == audit.AlarmDelivered {
-		r.took(a.ID, a.Sink)
+	r.wait(a, time.Time{})
+	for _, sink := range r.opts.AlarmSinks {
+		if has(sink, e.Seq) { // asked under the lock: Delivered comes after it is past
+			r.took(a.ID, sink)
+		}
 	}
 }
 

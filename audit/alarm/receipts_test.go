@@ -135,11 +135,14 @@ func TestOneThatWasLateWorksWhenItHasTakenTheAlarm(t *testing.T) {
 }
 
 func TestWhatWasNotDeliveredBeforeTheStartIsNotForgotten(t *testing.T) {
-	d := newDesk("page")
-	for _, id := range []string{"a", "b"} {
-		d.Recall(alarmEntry(audit.Alarm{V: 1, ID: id, Event: audit.AlarmRaised, Time: t0.Add(-time.Hour)}))
+	d := newDesk("page", "new")
+	past := map[string]uint64{"page": 8, "new": 9} // the second has just begun, at the end of the log
+	has := func(sink string, seq uint64) bool { return past[sink] > seq }
+	for seq, id := range map[uint64]string{7: "a", 8: "b", 9: "c"} {
+		e := alarmEntry(audit.Alarm{V: 1, ID: id, Event: audit.AlarmRaised, Time: t0.Add(-time.Hour)})
+		e.Seq = seq
+		d.Recall(e, has)
 	}
-	d.Recall(alarmEntry(audit.Alarm{V: 1, ID: "a", Event: audit.AlarmDelivered, Sink: "page"}))
 	if s := d.Status(); s.Undelivered != 1 || !s.Oldest.Equal(t0.Add(-time.Hour)) {
 		t.Errorf("it says %+v", s)
 	}
@@ -149,7 +152,7 @@ func TestWhatWasNotDeliveredBeforeTheStartIsNotForgotten(t *testing.T) {
 	if d.Tick(); len(d.recorded) != 0 {
 		t.Errorf("it has had no time to deliver it: %+v", d.recorded)
 	}
-	d.take("page", "b")
+	d.take("page", "c")
 	if s := d.Status(); s.Undelivered != 0 {
 		t.Errorf("it says %+v", s)
 	}

@@ -108,3 +108,31 @@ func (s *Sinks) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Past reports whether a sink has taken an entry, or will never be given it. It is
+// false as long as it is not known where the sink is.
+func (s *Sinks) Past(sink string, seq uint64) bool {
+	for _, f := range s.followers {
+		if f.sink.Name == sink {
+			return f.state.next() > seq
+		}
+	}
+	return false
+}
+
+// Placed waits until it is known where each sink is, but not longer than that: one
+// whose cursor cannot be read is nowhere.
+func (s *Sinks) Placed(ctx context.Context, most time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for _, f := range s.followers {
+		for f.state.next() == 0 && ctx.Err() == nil {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+		}
+	}
+}

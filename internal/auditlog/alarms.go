@@ -49,10 +49,7 @@ func (s *Service) newEvidence(l *merkle.Log) (*evidence, error) {
 	e.Log = alarm.Over(e.raiser, l, l.Cursors())
 	size, now := l.Size(), s.Now()
 	err := merkle.Read(context.Background(), s.LogDir(), merkle.Filter{From: size - min(size, recalled)}, func(entry merkle.Entry) error {
-		if entry.Kind == audit.KindAlarm {
-			e.receipts.Recall(entry)
-			e.once.Again(entry)
-		}
+		e.once.Again(entry)
 		if now.Sub(entry.Time) < relearned {
 			e.Learn(entry)
 		}
@@ -93,8 +90,23 @@ func (s *Service) runSinks(ctx context.Context) error {
 	s.mu.Lock()
 	s.sinks = running
 	s.mu.Unlock()
+	if err := s.recall(ctx, running); err != nil && ctx.Err() == nil {
+		s.log.Warn("alarms of before this start are not counted", "error", err)
+	}
 	<-ctx.Done()
 	return running.Close()
+}
+
+// recall reads what was raised before this start and not delivered.
+func (s *Service) recall(ctx context.Context, sinks *sink.Sinks) error {
+	const most = 3 * time.Second
+	size := s.Ledger().Size()
+	sinks.Placed(ctx, most)
+	filter := merkle.Filter{From: size - min(size, recalled), Match: func(e *merkle.Entry) bool { return e.Kind == audit.KindAlarm && e.Seq < size }}
+	return merkle.Read(ctx, s.LogDir(), filter, func(e merkle.Entry) error {
+		s.evidence().receipts.Recall(e, sinks.Past)
+		return nil
+	})
 }
 
 // runAlarms raises what no entry tells of.

@@ -87,7 +87,7 @@ func (a *alarms) over(open recorder.Opener) recorder.Opener {
 	}
 }
 
-// start begins to look at what no entry tells of.
+// start begins to look at what no entry tells of. The sinks are there by then.
 func (a *alarms) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	a.stop = stop
@@ -126,7 +126,7 @@ func (a *alarms) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case size := <-a.opened:
-			a.recall(ctx, size)
+			a.ended.Go(func() { a.recall(ctx, size) })
 		case <-a.wake:
 		case <-late.C:
 			a.receipts.Tick()
@@ -159,10 +159,15 @@ const recallEntries = 20_000
 // recall reads what was raised before this start and not delivered. size is that of
 // the log.
 func (a *alarms) recall(ctx context.Context, size uint64) {
+	const most = 3 * time.Second
 	l := a.engine
+	if l.sinks == nil {
+		return
+	}
+	l.sinks.Placed(ctx, most)
 	filter := merkle.Filter{From: size - min(size, recallEntries), Match: func(e *merkle.Entry) bool { return e.Kind == audit.KindAlarm && e.Seq < size }}
 	err := merkle.Read(ctx, l.logDir(), filter, func(e merkle.Entry) error {
-		a.receipts.Recall(e)
+		a.receipts.Recall(e, l.sinks.Past)
 		return nil
 	})
 	if err != nil && !errors.Is(err, context.Canceled) {

@@ -156,6 +156,7 @@ func (l *Engine) openDataDir() error {
 	if err := l.startSinks(); err != nil {
 		return errors.Join(err, l.recorder.Close(), l.journal.Close(), l.clock.Close())
 	}
+	l.alarms.start()
 	l.fetcher = jwks.NewFetcher(filepath.Join(dir, "jwks"), l.clock.Now, l.log)
 	return nil
 }

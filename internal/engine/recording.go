@@ -36,7 +36,6 @@ func (l *Engine) openAudit() (err error) {
 	if err != nil {
 		return err
 	}
-	l.alarms.start()
 	l.replayed = l.seq
 	return nil
 }
