@@ -95,7 +95,7 @@ var _ = Describe("How long it takes", Ordered, func() {
 		for _, n := range []int{1, 100, 1000, 5000} {
 			c.load(loaded, n)
 			loaded = n
-			Eventually(func() int { return c.accepted() }, "5m", "1s").Should(Equal(n))
+			Eventually(func() int { return c.acceptedRoutes() }, "5m", "1s").Should(Equal(n))
 			c.rounds(p, strconv.Itoa(n))
 		}
 		stop, churned := make(chan struct{}), make(chan int)
@@ -129,8 +129,8 @@ var _ = Describe("How long it takes", Ordered, func() {
 
 func clientKey(r *gwv1.HTTPRoute) client.ObjectKey { return client.ObjectKeyFromObject(r) }
 
-// accepted is how many routes have our word that they are accepted.
-func (c *cluster) accepted() (n int) {
+// acceptedRoutes is how many routes have our word that they are accepted.
+func (c *cluster) acceptedRoutes() (n int) {
 	var routes gwv1.HTTPRouteList
 	if c.admin.List(context.Background(), &routes) != nil {
 		return -1
