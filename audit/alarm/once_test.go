@@ -14,8 +14,10 @@ func TestWhatTwoReplicasRaiseIsDeliveredOnce(t *testing.T) {
 		e.Seq = seq
 		return o.Again(e)
 	}
-	if again(10, "a", audit.AlarmRaised) || again(10, "a", audit.AlarmRaised) {
-		t.Error("the first is delivered, by each sink")
+	for range 2 {
+		if again(10, "a", audit.AlarmRaised) {
+			t.Error("the first is delivered, by each sink")
+		}
 	}
 	if !again(15, "a", audit.AlarmRaised) {
 		t.Error("the second is not")
