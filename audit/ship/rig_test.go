@@ -83,6 +83,7 @@ func (s *service) start() {
 func (s *service) restart() {
 	s.t.Helper()
 	s.http.CloseClientConnections()
+	s.http.Client().CloseIdleConnections() // who brings by hand does not try again
 	if err := s.log.Close(); err != nil {
 		s.t.Fatal(err)
 	}
