@@ -13,9 +13,10 @@
 // bring it: what comes late from a connection of before is refused. since is when
 // entries were first brought to this service, left out if none were.
 //
-//	{"service":"ORIGIN HASH","next":4711,"known":true}
+//	{"service":"ORIGIN HASH","next":4711,"known":true,"last":"4710@TIME"}
 //
-// known is false if the service has nothing of it. Then
+// known is false if the service has nothing of it; last is the newest entry that it
+// has, by which whoever brings the log sees whether they are its own. Then
 //
 //	POST /v1/log
 //

@@ -126,9 +126,30 @@ func (v *conversation) ask(ctx context.Context) error {
 		return fmt.Errorf("the service has %d entries of the log %s, and here are %d: it was restored from a copy, and what it gets from here on "+
 			"cannot be told from what it had; move its directory away, so that another log begins", v.next, v.name, v.log.Size())
 	}
+	if err := v.compare(a.Last); err != nil {
+		return err
+	}
 	v.mark.begin(v.name, a.Service)
 	v.worked(v.next, 0)
 	return nil
+}
+
+// compare the newest entry that the service has with that of this log: all pods of a
+// fleet have one certificate, so one of them can bring entries in another's name. Then
+// those in whose place they are could never be told there; they are kept here.
+func (v *conversation) compare(last string) error {
+	seq, at, ok := parsePlace(last)
+	if !ok {
+		return nil // it has none, or is of a version before
+	}
+	r := v.log.From(seq)
+	defer r.Close()
+	own, err := r.Next(1, maxBytes)
+	if err != nil || len(own) == 0 || own[0].Seq != seq || own[0].Time.Equal(at) {
+		return err // it may have been removed since, because of its age
+	}
+	return fmt.Errorf("the service has another entry %d of the log %s, of %s, than this one, of %s: somebody else who has the certificate of this fleet has brought entries "+
+		"in its name; find out who, and move its directory away, so that another log begins", seq, v.name, at.Format(timeLayout), own[0].Time.UTC().Format(timeLayout))
 }
 
 // bring the pending entries, or say that there are none.

@@ -197,7 +197,7 @@ func (s *Server) where(r *http.Request, id Identity) (answer, error) {
 		}
 	}
 	src.session = session
-	return answer{Service: s.opts.Name, Next: src.next, Known: src.known}, nil
+	return answer{Service: s.opts.Name, Next: src.next, Known: src.known, Last: src.last}, nil
 }
 
 func checkName(id Identity, origin, key, session string) error {

@@ -44,6 +44,39 @@ func TestEntriesAreBroughtOnceAndInOrderAndTheEndIsSaid(t *testing.T) {
 	sound(t, s.dir)
 }
 
+// All pods of a fleet have one certificate. One of them can take another's place for a
+// moment, but not unseen, and nothing is lost where it belongs.
+func TestEntriesOfSomebodyElseInThisLogsNameAreFound(t *testing.T) {
+	s := newService(t)
+	p := newPod(t, s, podOrigin)
+	p.add(3)
+	p.confirmed()
+	p.kill()
+	name, err := Name(p.log.Origin(), p.log.Keys())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, key, _ := strings.Cut(name, " ")
+	next, _ := p.client.Confirmed()
+	thief := &byHand{t: t, s: s, head: head{Log: podOrigin, Key: key, Session: "thief", From: next, Size: next + 2}}
+	if status, a := thief.ask("thief"); status != 200 || a.Next != next {
+		t.Fatalf("%d %+v", status, a)
+	}
+	if status, a := thief.bring(thief.head, request(next), request(next+1)); status != 200 {
+		t.Fatalf("%d %+v", status, a)
+	}
+	p.start(s)
+	p.add(5)
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(p.client.Stats().Failing, "in its name"); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%+v", p.client.Stats())
+		}
+	}
+	if got, _ := p.client.Confirmed(); got > next {
+		t.Errorf("%d entries count as brought, and %d were", got, next)
+	}
+}
+
 func TestLongNamesAndManyKeysAreNoReasonToRefuseALog(t *testing.T) {
 	s := newService(t)
 	name := strings.Repeat("g", 253)

@@ -29,6 +29,7 @@ type source struct {
 	identity string
 	known    bool   // next is from the log
 	next     uint64 // seq of the next entry that is taken
+	last     string // the newest entry that is here, as its cursor says
 	session  string // who may bring it
 
 	said       uint64 // how many entries it said it has
@@ -64,7 +65,7 @@ func (s *Server) load(cursors map[string]string) {
 		if rest, ok := strings.CutPrefix(name, logCursor); ok {
 			if seq, _, ok := parsePlace(value); ok {
 				src := s.get(rest)
-				src.known, src.next = true, seq+1
+				src.known, src.next, src.last = true, seq+1, value
 			}
 		}
 		if rest, ok := strings.CutPrefix(name, sourceCursor); ok {
@@ -141,13 +142,13 @@ func (s *Server) sweep() {
 // find looks for the last entry of a source whose cursor was dropped. It came at or
 // after since, or never.
 func (s *Server) find(ctx context.Context, src *source, since time.Time) error {
-	cursor, next, found := logCursor+src.name, uint64(0), false
+	cursor, next, last, found := logCursor+src.name, uint64(0), "", false
 	err := merkle.Read(ctx, s.opts.Dir, merkle.Filter{
 		Since: since.Add(-time.Hour), // of clocks that differ
 		Match: func(e *merkle.Entry) bool { return e.Kind != merkle.KindSegment && e.Cursors[cursor] != "" },
 	}, func(e merkle.Entry) error {
 		if seq, _, ok := parsePlace(e.Cursors[cursor]); ok && (!found || seq >= next) {
-			next, found = seq+1, true
+			next, last, found = seq+1, e.Cursors[cursor], true
 		}
 		return nil
 	})
@@ -156,7 +157,7 @@ func (s *Server) find(ctx context.Context, src *source, since time.Time) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	src.known, src.next, src.recordedAt = true, next, next
+	src.known, src.next, src.last, src.recordedAt = true, next, last, next
 	return nil
 }
 
@@ -199,7 +200,7 @@ func (s *Server) dropped(drop []*source, gone bool) {
 	for _, src := range drop {
 		if gone {
 			s.mu.Lock()
-			src.state, src.known, src.next, src.said, src.session = "", false, 0, 0, ""
+			src.state, src.known, src.next, src.last, src.said, src.session = "", false, 0, "", 0, ""
 			s.mu.Unlock()
 		}
 		s.unlock(src)

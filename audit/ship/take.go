@@ -185,6 +185,7 @@ type plan struct {
 	id       Identity
 	now      time.Time
 	next     uint64
+	last     string // the newest entry, as its cursor says
 	drafts   []merkle.Draft
 	state    string // "": as it was
 	key      bool   // the source's signing key has changed
@@ -257,15 +258,17 @@ func (p *plan) entry(e *merkle.Entry) {
 		p.key = p.key || e.Kind == merkle.KindKey
 		return
 	}
-	p.drafts = append(p.drafts, merkle.Draft{
-		Kind: e.Kind, Data: e.Data, Cursors: map[string]string{logCursor + p.src.name: place(e.Seq, e.Time)},
-	})
+	p.last = place(e.Seq, e.Time)
+	p.drafts = append(p.drafts, merkle.Draft{Kind: e.Kind, Data: e.Data, Cursors: map[string]string{logCursor + p.src.name: p.last}})
 }
 
 // done makes it count; the server's mu is held.
 func (p *plan) done() {
 	src := p.src
 	src.known, src.next = true, p.next
+	if p.last != "" {
+		src.last = p.last
+	}
 	if p.state != "" {
 		src.state, src.since, src.identity = p.state, p.now, p.id.Name
 	}

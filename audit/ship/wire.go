@@ -41,5 +41,7 @@ type answer struct {
 	Service string `json:"service,omitempty"`
 	Next    uint64 `json:"next"`
 	Known   bool   `json:"known,omitempty"`
-	Error   string `json:"error,omitempty"`
+	// Last is the newest entry that the service has, SEQ@TIME of its own log.
+	Last  string `json:"last,omitempty"`
+	Error string `json:"error,omitempty"`
 }
