@@ -155,7 +155,7 @@ func TestAReceiverThatHangsIsGivenUpAndAskedAgain(t *testing.T) {
 	h := newHook(t)
 	w := newWorld(t, hookConfig("a", h.URL))
 	p := quick
-	p.attempt = 30 * time.Millisecond
+	p.attempt = 500 * time.Millisecond
 	w.pace = &p
 	done := make(chan struct{})
 	h.answers(func(http.ResponseWriter, []event) bool { <-done; return true })
@@ -470,7 +470,10 @@ func TestWhatWasRecordedLastIsDeliveredBeforeTheEnd(t *testing.T) {
 	s := start(t, w.Options)
 	add(t, w.log, "request", 0, 10)
 	all(t, w, h)
-	add(t, w.log, "stop", 10, 11) // is signed a tenth of a second later
+	add(t, w.log, "stop", 10, 11)
+	if err := w.log.Close(); err != nil { // it signs what is last
+		t.Fatal(err)
+	}
 	began := time.Now()
 	stop(t, s)
 	all(t, w, h)
