@@ -380,7 +380,7 @@ func (c *clusterTruth) happen(t *rapid.T) {
 // policies and each other's statuses late, each in its own order, that lead in turns or
 // both at a time, and restart with and without their memory.
 func TestReplicasOpenNothingThatIsOverAndAgreeInTheEnd(t *testing.T) {
-	open, both, reviewed, refused := 0, 0, 0, 0
+	open, both, reviewed := 0, 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		c := newTruth()
 		members := []*member{{name: "one"}, {name: "two"}}
@@ -414,8 +414,8 @@ func TestReplicasOpenNothingThatIsOverAndAgreeInTheEnd(t *testing.T) {
 			if m.plan != nil {
 				open += len(m.plan.Windows)
 				for _, r := range m.plan.Records() {
-					if r.Reason == activation.ReasonReviewOverdue {
-						refused++
+					if r.Review != nil {
+						reviewed++
 					}
 				}
 			}
@@ -448,7 +448,6 @@ func TestReplicasOpenNothingThatIsOverAndAgreeInTheEnd(t *testing.T) {
 			if r == nil || !r.State.Reviewed() {
 				continue
 			}
-			reviewed++
 			for _, m := range members {
 				if m.records[key].Review == nil {
 					t.Fatalf("%s does not know that %s was reviewed: %+v", m.name, key, r)
@@ -456,8 +455,8 @@ func TestReplicasOpenNothingThatIsOverAndAgreeInTheEnd(t *testing.T) {
 			}
 		}
 	})
-	if open == 0 || both == 0 || reviewed == 0 || refused == 0 {
-		t.Errorf("%d windows were open, %d at both in the end, %d reviewed, %d refused: the test proves nothing", open, both, reviewed, refused)
+	if open == 0 || both == 0 || reviewed == 0 {
+		t.Errorf("%d windows were open, %d at both in the end, %d verdicts were seen: the test proves nothing", open, both, reviewed)
 	}
 }
 
