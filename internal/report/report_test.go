@@ -287,3 +287,46 @@ func TestJSONHasAllRequestsAndIsAsTheSchemaSays(t *testing.T) {
 		t.Errorf("of nothing: %s", s)
 	}
 }
+
+func TestStrictHidesPeopleAddressesHostsPathsAndWords(t *testing.T) {
+	o := incident()
+	o.Policy = report.Policies["strict"]
+	r := build(t, reporttest.Incident(), o)
+	for _, form := range report.Forms {
+		text := strings.ToLower(written(t, r, form, -1))
+		for _, secret := range []string{
+			"alice", "bob", "carol", "mallory", "uid=1000", "192.0.2", "198.51.100", "203.0.113", "2001:db8", "10.0.3", "9b1c6d02", "c7725fe1",
+			"emergency.example.com", "/v1/", "primary is gone", "drained", "runbook", "policies/emergency.yaml", "auditors", "has changed",
+		} {
+			if strings.Contains(text, secret) {
+				at := strings.Index(text, secret)
+				t.Errorf("%s has %q: ...%s", form, secret, text[max(0, at-80):at+len(secret)])
+			}
+		}
+		if !strings.Contains(text, "person-1") || !strings.Contains(text, "inc-4711") {
+			t.Errorf("%s has no pseudonyms, or not what it is about", form)
+		}
+	}
+}
+
+func TestAPseudonymIsTheSameInAllOfAReportAndWithAKeyInAnother(t *testing.T) {
+	keyed := func(key string, l *reporttest.Log) string {
+		o := incident()
+		o.Policy = report.Policy{Name: "file", Fields: map[string]string{report.Person: report.Pseudonym, report.Text: report.Remove}, Key: []byte(key)}
+		for _, q := range build(t, l, o).Requests {
+			if q.Path == "/v1/promote?replica=redacted" && q.Subject != "" {
+				return q.Subject
+			}
+		}
+		t.Fatal("there is no such request")
+		return ""
+	}
+	few := &reporttest.Log{}
+	rec := reporttest.Record()
+	few.Fact(time.Minute, activation.Opened, rec, nil)
+	few.Request(2*time.Minute, time.Second, nil)
+	one, other := keyed("0123456789abcdef", reporttest.Incident()), keyed("0123456789abcdef", few)
+	if one != other || keyed("fedcba9876543210", few) == one || strings.Contains(one, "alice") {
+		t.Errorf("%q and %q", one, other)
+	}
+}
