@@ -97,6 +97,7 @@ type builder struct {
 	events     []Event
 	reads      []Read
 	notes      []string
+	silent     silent
 	unread     int // entries that are not understood
 	// begun have a beginning in the log, and no end yet, by gateway and key.
 	begun map[string]Request
@@ -222,7 +223,9 @@ func (b *builder) take(e Entry) (err error) {
 		err = b.alarm(&e)
 	case audit.KindRead:
 		err = b.read(&e)
-	case audit.KindActivation, audit.KindConnection, merkle.KindSegment:
+	case audit.KindConnection:
+		err = b.connection(&e)
+	case audit.KindActivation, merkle.KindSegment:
 	default:
 		err = b.event(&e)
 	}
@@ -252,6 +255,7 @@ func (b *builder) meanwhile(t time.Time) bool {
 // report puts together what was read.
 func (b *builder) report() *Report {
 	b.unfinished()
+	b.silent.event(b)
 	r := &Report{
 		V: 1, Asked: b.asked, AsOf: b.newest, From: b.from, Until: b.until,
 		Requests: b.requests, Events: b.events, Reads: b.reads, Notes: b.notes,

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
@@ -207,4 +208,41 @@ func (b *builder) read(e *Entry) error {
 		Address: b.client(x.Address), Refused: b.show(Text, x.Refused), Entry: e.ref(),
 	})
 	return nil
+}
+
+// silent are connections of which no request is logged: handshakes that failed, mostly.
+type silent struct {
+	n           uint64
+	clients     map[string]bool
+	first, last time.Time
+	entry       Ref
+}
+
+// connection counts one that was made while a door was open.
+func (b *builder) connection(e *Entry) error {
+	var c audit.ConnectionEntry
+	if err := json.Unmarshal(e.Data, &c); err != nil {
+		return err
+	}
+	if !b.meanwhile(c.Start) {
+		return nil
+	}
+	b.used(e)
+	s := &b.silent
+	if s.n == 0 {
+		s.clients, s.first, s.last, s.entry = map[string]bool{}, c.Start, c.Start, e.ref()
+	}
+	s.n++
+	s.clients[b.client(c.ClientAddress)] = true
+	spread(&s.first, &s.last, c.Start, c.Start)
+	return nil
+}
+
+func (s *silent) event(b *builder) {
+	if s.n > 0 {
+		b.events = append(b.events, Event{
+			Kind: audit.KindConnection, Time: s.first, Until: s.last, State: Nothing, Count: s.n, Entry: s.entry,
+			Words: fmt.Sprintf("%s of which no request is logged, of %s; the first entry is named", number(s.n, "connection", "connections"), number(len(s.clients), "client", "clients")),
+		})
+	}
 }

@@ -133,6 +133,28 @@ func TestWhatTwoControllersRecordedIsOneFact(t *testing.T) {
 	}
 }
 
+func TestWhatIsNotARequestIsToldOf(t *testing.T) {
+	kinds := map[string]report.Event{}
+	for _, e := range build(t, reporttest.Incident(), incident()).Events {
+		kinds[e.Kind] = e
+	}
+	if e := kinds[audit.KindConnection]; e.Count != 3 || !strings.Contains(e.Words, "3 connections of which no request is logged, of 1 client") {
+		t.Errorf("connections: %+v", e)
+	}
+	if e := kinds[audit.KindGap]; e.State != report.Bad || e.Lost != 1 {
+		t.Errorf("gap: %+v", e)
+	}
+	if e := kinds[audit.KindLimited]; e.Count != 1291 || e.State == report.Bad {
+		t.Errorf("limited: %+v", e)
+	}
+	if e := kinds[audit.KindPolicy]; e.State != report.Attention || e.Who == "" {
+		t.Errorf("policy: %+v", e)
+	}
+	if _, is := kinds[audit.KindStart]; is {
+		t.Error("what happened before is told of")
+	}
+}
+
 // deadline makes a request, and says what is judged.
 func deadline(t *testing.T, begins, takes time.Duration, more func(*reporttest.Log)) report.Kept {
 	t.Helper()

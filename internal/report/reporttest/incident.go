@@ -109,6 +109,11 @@ func (l *Log) night() {
 		q.Route, q.Activations, q.Role, q.Incident, q.Rule = "", nil, "", "", ""
 		q.Host, q.Path = "admin.emergency.example.com", `/<script>alert(1)</script>|[x](http://evil.example)\u202e`
 	})
+	for i := range 3 {
+		l.Add(6*minute+time.Duration(i)*sec, audit.KindConnection, audit.ConnectionEntry{
+			V: 1, Gateway: Gateway, Epoch: Epoch, Connection: fmt.Sprint(900 + i), Start: Began.Add(6*minute + time.Duration(i)*sec), ClientAddress: "203.0.113.9:6001", Details: "TLS_error: unknown protocol",
+		})
+	}
 	l.policy(6*minute+30*sec, "0c1d2e3f4a5b6c7d8e9f")
 	l.Alarm(6*minute+30*sec, "policy/emergency/0c1d2e3f4a5b6c7d8e9f", audit.AlarmPolicy, "warning", "EmergencyPolicy emergency has changed", map[string]string{"policy": "emergency"}, nil)
 	l.Add(7*minute, audit.KindLimited, audit.Limited{V: 1, Gateway: Gateway, Epoch: Epoch, Refused: 1204, Requests: 87, Since: Began.Add(6*minute + 50*sec), Until: Began.Add(7 * minute)})
