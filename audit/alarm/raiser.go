@@ -23,6 +23,10 @@ type Raiser struct {
 	now   func() time.Time
 	log   *slog.Logger
 	told  func([]audit.Alarm)
+	// Unrecorded, when not nil, is told once of each alarm whose append has failed. It
+	// must not block.
+	Unrecorded func([]audit.Alarm)
+	tried      recent // ids that it was told of
 
 	mu sync.Mutex
 	// What failed appends had raised: it goes with the next. Their entries come again,
@@ -148,10 +152,28 @@ func (r *Raiser) again(drafts, alarms []merkle.Draft, moved map[string]string) {
 		}
 	}
 	r.drafts = append(alarms, r.drafts...)
+	r.tellUnrecorded(append(drafts[:len(drafts):len(drafts)], alarms...))
 	for name, at := range moved {
 		if _, newer := r.moved[name]; !newer {
 			r.moved[name] = at
 		}
+	}
+}
+
+// tellUnrecorded tells of the alarms among what could not be appended.
+func (r *Raiser) tellUnrecorded(all []merkle.Draft) {
+	if r.Unrecorded == nil {
+		return
+	}
+	var out []audit.Alarm
+	for i := range all {
+		if a, ok := raised(all[i].Kind, all[i].Data); ok && !r.tried.has(a.ID) {
+			r.tried.add(a.ID)
+			out = append(out, a)
+		}
+	}
+	if len(out) > 0 {
+		r.Unrecorded(out)
 	}
 }
 

@@ -117,6 +117,12 @@ func TestAnAppendThatFailedRaisesWithTheNext(t *testing.T) {
 	m := &memory{err: errors.New("no space left on device")}
 	told := 0
 	log := over(m, func(a []audit.Alarm) { told += len(a) })
+	var unrecorded []string
+	log.raiser.Unrecorded = func(a []audit.Alarm) {
+		for _, x := range a {
+			unrecorded = append(unrecorded, x.Name)
+		}
+	}
 	cause := drafts(entry("policy", policyV1), request(t0, "https://offline", "dave", "", "pay/inc-1"), request(t0, "", "", "token: Jwt verification fails", ""))
 	for range 3 {
 		if err := log.Append(t.Context(), cause...); !errors.Is(err, m.err) {
@@ -125,6 +131,9 @@ func TestAnAppendThatFailedRaisesWithTheNext(t *testing.T) {
 	}
 	if told != 0 {
 		t.Fatalf("told of %d alarms that are in no log", told)
+	}
+	if want := []string{audit.AlarmPolicy, audit.AlarmOffline}; !slices.Equal(unrecorded, want) {
+		t.Errorf("that %v could not be recorded was told, want %v", unrecorded, want)
 	}
 	m.err = nil
 	if err := log.Append(t.Context(), cause...); err != nil {

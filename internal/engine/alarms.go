@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/alarm"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/recorder"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/sink"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 )
 
@@ -22,7 +24,8 @@ type alarms struct {
 	stop     context.CancelFunc
 	ended    sync.WaitGroup
 	wake     chan struct{} // of capacity 1: Problem of the recorder may be another
-	opened   chan uint64   // of capacity 1: the log was opened, with so many entries
+	sinks    atomic.Pointer[sink.Sinks]
+	opened   chan uint64 // of capacity 1: the log was opened, with so many entries
 }
 
 // newAlarms makes them; opening returns the log with its alarms.
@@ -36,6 +39,7 @@ func newAlarms(l *Engine) *alarms {
 	a.receipts = alarm.NewReceipts(alarm.ReceiptOptions{AlarmSinks: alarmSinks, Late: late, Now: l.now, Log: l.log, Append: a.note})
 	rules := alarm.New(alarm.Options{AlarmSinks: alarmSinks})
 	a.raiser = alarm.NewRaiser(rules, l.now, l.log, a.receipts.Raised)
+	a.raiser.Unrecorded = a.unrecorded
 	return a
 }
 
@@ -136,9 +140,8 @@ func (a *alarms) run(ctx context.Context) {
 	}
 }
 
-// failing raises that entries cannot be kept, once for as long as that lasts. If it is
-// the log that cannot be written, the entry is there when it can, for nothing can open
-// before; status, metrics and the log of this process say it at once.
+// failing raises that entries cannot be kept, once for as long as that lasts. It may
+// be the log that cannot be written, or signed: people are told without it, too.
 func (a *alarms) failing(told string) string {
 	problem, opening := a.engine.recorder.State()
 	switch {
@@ -147,9 +150,34 @@ func (a *alarms) failing(told string) string {
 	case told != "":
 		return told
 	}
-	since := a.engine.now()
-	a.engine.recorder.Note(audit.KindAlarm, alarm.Failing(problem, since), nil)
+	x := alarm.Failing(problem, a.engine.now())
+	a.engine.recorder.Note(audit.KindAlarm, x, nil)
+	a.tell(x)
 	return problem
+}
+
+// unrecorded tells people of alarms that the log does not take.
+func (a *alarms) unrecorded(alarms []audit.Alarm) {
+	for _, x := range alarms {
+		a.engine.log.Error("an alarm cannot be recorded", "name", x.Name, "id", x.ID, "summary", x.Summary)
+		a.tell(x)
+	}
+}
+
+// tell people of an alarm without the log. They are told again once it is in there,
+// under the same id.
+func (a *alarms) tell(x audit.Alarm) {
+	sinks := a.sinks.Load()
+	if sinks == nil {
+		return
+	}
+	go func() {
+		for name, err := range sinks.Tell(context.Background(), x) {
+			if err != nil {
+				a.engine.log.Error("a sink does not take an alarm that is not in the log", "sink", name, "id", x.ID, "error", err)
+			}
+		}
+	}()
 }
 
 // recallEntries is how many of the newest entries are looked at for alarms that were
@@ -161,13 +189,14 @@ const recallEntries = 20_000
 func (a *alarms) recall(ctx context.Context, size uint64) {
 	const most = 3 * time.Second
 	l := a.engine
-	if l.sinks == nil {
+	sinks := a.sinks.Load()
+	if sinks == nil {
 		return
 	}
-	l.sinks.Placed(ctx, most)
+	sinks.Placed(ctx, most)
 	filter := merkle.Filter{From: size - min(size, recallEntries), Match: func(e *merkle.Entry) bool { return e.Kind == audit.KindAlarm && e.Seq < size }}
 	err := merkle.Read(ctx, l.logDir(), filter, func(e merkle.Entry) error {
-		a.receipts.Recall(e, l.sinks.Past)
+		a.receipts.Recall(e, sinks.Past)
 		return nil
 	})
 	if err != nil && !errors.Is(err, context.Canceled) {

@@ -27,6 +27,7 @@ func (l *Engine) startSinks() (err error) {
 	if l.sinks, err = sink.Start(context.Background(), o); err != nil {
 		return fmt.Errorf("start the sinks: %w", err)
 	}
+	l.alarms.sinks.Store(l.sinks)
 	return nil
 }
 

@@ -193,6 +193,25 @@ var _ = Describe("Alarms", func() {
 		sound(w)
 	})
 
+	It("that the log cannot take reach people all the same, and are in it once it can", func() {
+		w, am := degrading(), testbed.StartAlertmanager()
+		w.WriteSinks(am.Sink())
+		w.Write("routes.yaml", testbed.Route{Name: "r"}.YAML())
+		fill, free := smallDisk(w)
+		w.Start()
+		w.Activate(testbed.Activation{Name: "a", Routes: []string{"r"}, Duration: "10m"})
+		fill()
+		at := time.Now()
+		a, _ := toldBy(am, audit.AlarmFailing, "")
+		testbed.Figure("the disk is full: alarm in Alertmanager", time.Since(at))
+		Expect(a.Labels).To(HaveKeyWithValue("severity", "critical"))
+		Expect(a.Annotations["summary"]).To(ContainSubstring("cannot be kept"))
+		free()
+		Eventually(func() []audit.Alarm { return w.Raised(audit.AlarmFailing) }).ShouldNot(BeEmpty())
+		Eventually(func() int { return len(w.Delivered(a.Labels["id"])) }).Should(Equal(1))
+		sound(w)
+	})
+
 	It("that nobody gets are said where people look", func() {
 		route := dormantRoute()
 		Expect(shared.Status().Alarms.Problem).To(ContainSubstring("no alarm sink is configured"))
