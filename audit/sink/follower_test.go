@@ -158,7 +158,7 @@ func TestAReceiverThatHangsIsGivenUpAndAskedAgain(t *testing.T) {
 	p.attempt = 500 * time.Millisecond
 	w.pace = &p
 	done := make(chan struct{})
-	h.answers(func(http.ResponseWriter, []event) bool { <-done; return true })
+	h.answers(func(w http.ResponseWriter, _ []event) bool { <-done; w.WriteHeader(503); return true })
 	start(t, w.Options)
 	add(t, w.log, "request", 0, 10)
 	eventually(t, "it fails", func() bool { return slices.Contains(w.states.events(), audit.SinkFailing) })
