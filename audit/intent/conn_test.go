@@ -1,6 +1,7 @@
 package intent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/breakglass-gateway/breakglass-gateway/audit"
 )
 
 // listening is a server on a socket, until the test ends.
@@ -211,6 +214,24 @@ func TestAStreamThatEnvoyGaveUpLeavesTheOthersAlone(t *testing.T) {
 	}
 }
 
+// Envoy says how many bytes of answers it takes. Beyond, the connection ends: whoever
+// waits is refused, and asks by another.
+func TestNothingIsAnsweredBeyondWhatEnvoyTakes(t *testing.T) {
+	path, s := listening(t, &keeper{})
+	c, good := dial(t, path), encoded(t, checkRequest(t))
+	stream := uint32(1)
+	for ; stream < 2*65535/uint32(len(dataOK)); stream += 2 {
+		c.ask(t, stream, good)
+		if got := c.answered(stream); got != "0" {
+			t.Fatalf("%d: %q", stream, got)
+		}
+	}
+	c.ask(t, stream, good)
+	if got := c.answered(stream); got != "" || s.Stats().Kept != uint64(stream/2)+1 {
+		t.Errorf("%q, %+v", got, s.Stats())
+	}
+}
+
 func TestPingsAreAnsweredWhileNobodyAsks(t *testing.T) {
 	path, _ := listening(t, &keeper{})
 	c := dial(t, path)
@@ -265,3 +286,23 @@ func FuzzConnection(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkQuestion is what a question costs over the socket, with a client in Go,
+// and a sink that keeps nothing.
+func BenchmarkQuestion(b *testing.B) {
+	path, _ := listening(b, nothing{})
+	c, q := dial(b, path), encoded(b, checkRequest(b))
+	if err := errors.Join(c.SetDeadline(time.Time{}), c.WriteWindowUpdate(0, 1<<30)); err != nil {
+		b.Fatal(err)
+	}
+	for stream := uint32(1); b.Loop(); stream += 2 {
+		c.ask(b, stream, q)
+		if got := c.answered(stream); got != "0" {
+			b.Fatalf("%q", got)
+		}
+	}
+}
+
+type nothing struct{}
+
+func (nothing) Intend(context.Context, ...audit.RequestEntry) error { return nil }

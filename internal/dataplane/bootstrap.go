@@ -89,6 +89,11 @@ func (c static) bootstrap() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Who waits for the disk must not be refused because others wait, too.
+	const many = 1 << 20
+	intent.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+		MaxRequests: wrapperspb.UInt32(many), MaxPendingRequests: wrapperspb.UInt32(many),
+	}}}
 	runtime, err := structpb.NewStruct(map[string]any{
 		// Envoy's default of 100 refuses regular expressions as short as
 		// /v[0-9]+/users/[a-z0-9-]{1,63}. The translator refuses, by name, what
