@@ -11,17 +11,4 @@
 // translator/lock has Envoy's half: what is asked, for how long it waits (0.25 s), and
 // that whatever fails refuses. An intent that became durable after Envoy had given
 // up is in the log like any other; the end of that request says that it was refused.
-//
-// # Why no gRPC library
-//
-// Every request of a Strict policy passes here, one system call at a time, so that
-// what a general server does for a call (three goroutines that wake one another,
-// flow control that probes, a decoded message of a hundred objects) is
-// longer than the sync of the disk. The frames and their headers are those of
-// golang.org/x/net/http2; what is here is the order in which they come in unary calls.
-// Anything that is not such a call ends the connection.
-//
-// One goroutine serves a connection, of which each worker of Envoy has one: it reads
-// what has come, has all of it synced at once, and answers in one write. Connections
-// share the sync of the log.
 package intent

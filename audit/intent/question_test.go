@@ -2,24 +2,14 @@ package intent
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"log/slog"
-	"net"
-	"path/filepath"
 	"reflect"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -117,68 +107,6 @@ func TestBytesThatAreNotUTF8AreAnIntentToo(t *testing.T) {
 	e, err := read("e-1", q)
 	if err != nil || !strings.HasPrefix(e.Host, "db\uFFFD") {
 		t.Errorf("%q, %v", e.Host, err)
-	}
-}
-
-// keeper is an IntentSink.
-type keeper struct {
-	mu      sync.Mutex
-	entries []audit.RequestEntry
-	err     error
-}
-
-func (k *keeper) Intend(_ context.Context, e ...audit.RequestEntry) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.err == nil {
-		k.entries = append(k.entries, e...)
-	}
-	return k.err
-}
-
-func (k *keeper) fail(err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.err = err
-}
-
-func TestTheAnswerIsYesOnlyWhenTheIntentIsKept(t *testing.T) {
-	k := &keeper{}
-	path := filepath.Join(t.TempDir(), "intent.sock")
-	sock, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := New(k, slog.New(slog.DiscardHandler))
-	go func() { _ = s.Serve(sock) }() // ends with Stop
-	defer s.Stop()
-	conn, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	client := authv3.NewAuthorizationClient(conn)
-	ctx := metadata.AppendToOutgoingContext(t.Context(), EpochMetadata, "e-1")
-	ask := func(q *authv3.CheckRequest) (bool, codes.Code) {
-		r, err := client.Check(ctx, q)
-		return err == nil && r.GetStatus().GetCode() == 0 && r.GetHttpResponse() == nil, status.Code(err)
-	}
-	if got, code := ask(checkRequest(t)); !got || len(k.entries) != 1 || k.entries[0].Key != "6f1c" || k.entries[0].Epoch != "e-1" {
-		t.Errorf("%v %v %+v", got, code, k.entries)
-	}
-	k.fail(errors.New("the disk is full of secrets"))
-	if got, code := ask(checkRequest(t)); got || code != codes.Unavailable {
-		t.Errorf("not kept, and yes: %v %v", got, code)
-	}
-	k.fail(nil)
-	if got, code := ask(&authv3.CheckRequest{}); got || code != codes.Unavailable {
-		t.Errorf("of nothing, and yes: %v %v", got, code)
-	}
-	if got, _ := ask(checkRequest(t)); !got {
-		t.Error("the disk has room again, and no")
-	}
-	if got := s.Stats(); got != (Stats{Kept: 2, Refused: 2}) {
-		t.Errorf("%+v", got)
 	}
 }
 

@@ -2,12 +2,15 @@ package intent
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"net"
-	"sync"
 	"sync/atomic"
-	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
 )
@@ -24,18 +27,10 @@ type Server struct {
 
 	kept, refused atomic.Uint64
 	failing       atomic.Bool
-
-	mu     sync.Mutex
-	closed bool
-	open   map[net.Conn]bool
-	listen map[net.Listener]bool
-	served sync.WaitGroup
 }
 
 // New returns a server that keeps intents in sink.
-func New(sink Sink, log *slog.Logger) *Server {
-	return &Server{sink: sink, log: log, open: map[net.Conn]bool{}, listen: map[net.Listener]bool{}}
-}
+func New(sink Sink, log *slog.Logger) *Server { return &Server{sink: sink, log: log} }
 
 // Stats are counts since the start, for metrics.
 type Stats struct {
@@ -46,88 +41,49 @@ type Stats struct {
 // Stats returns the present counts.
 func (s *Server) Stats() Stats { return Stats{Kept: s.kept.Load(), Refused: s.refused.Load()} }
 
-// ErrStopped is returned by Serve after Stop.
-var ErrStopped = errors.New("intents: stopped")
-
-// Serve takes connections of Envoys until Stop, or until the listener fails.
-func (s *Server) Serve(l net.Listener) error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return errors.Join(ErrStopped, l.Close())
-	}
-	s.listen[l] = true
-	s.mu.Unlock()
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if s.closed {
-				return ErrStopped
+// Register adds the service to g.
+func (s *Server) Register(g *grpc.Server) {
+	// Not the generated registration: its handler decodes within gRPC, which refuses a
+	// string that is not UTF-8, and what is of use in a question is found in a fifth
+	// of the time.
+	g.RegisterService(&grpc.ServiceDesc{
+		ServiceName: authv3.Authorization_ServiceDesc.ServiceName,
+		HandlerType: (*any)(nil),
+		Methods: []grpc.MethodDesc{{MethodName: "Check", Handler: func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+			var raw emptypb.Empty // it keeps fields it does not know, that is all of them, as bytes
+			if err := decode(&raw); err != nil {
+				return nil, err
 			}
-			return err
-		}
-		if !s.take(c) {
-			return errors.Join(ErrStopped, c.Close())
-		}
-	}
+			return s.check(ctx, raw.ProtoReflect().GetUnknown())
+		}}},
+		Metadata: authv3.Authorization_ServiceDesc.Metadata,
+	}, s)
 }
 
-// take a connection, unless the server is stopped.
-func (s *Server) take(c net.Conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
+// yes is a CheckResponse without a status, that is with status OK.
+var yes = &emptypb.Empty{}
+
+// check answers when the intent that a message asks for is durable. ctx ends when Envoy
+// has given up.
+func (s *Server) check(ctx context.Context, message []byte) (any, error) {
+	epoch := ""
+	if md := metadata.ValueFromIncomingContext(ctx, EpochMetadata); len(md) > 0 {
+		epoch = md[0]
 	}
-	s.open[c] = true
-	s.served.Go(func() {
-		if err := newConn(s, c).serve(); err != nil {
-			s.log.Warn("a connection for intents was closed", "error", err)
+	e, err := read(epoch, message)
+	if err == nil {
+		err = s.sink.Intend(ctx, e)
+	}
+	if err != nil {
+		s.refused.Add(1)
+		if !s.failing.Swap(true) {
+			s.log.Error("intents of requests cannot be kept: requests under a Strict policy are refused", "error", err)
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.open, c)
-	})
-	return true
-}
-
-// Stop ends all connections and waits for what is on its way to the disk.
-func (s *Server) Stop() {
-	s.mu.Lock()
-	s.closed = true
-	for l := range s.listen {
-		_ = l.Close() // nothing is lost
+		return nil, status.Error(codes.Unavailable, "the intent is not durable")
 	}
-	for c := range s.open {
-		_ = c.Close()
-	}
-	s.mu.Unlock()
-	s.served.Wait()
-}
-
-// patience is how long the disk may take: Envoy waits no longer.
-const patience = 250 * time.Millisecond
-
-// keep intents. It reports whether they are durable.
-func (s *Server) keep(wanted []audit.RequestEntry) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := s.sink.Intend(ctx, wanted...); err != nil {
-		s.refuse(len(wanted), err)
-		return false
-	}
-	s.kept.Add(uint64(len(wanted)))
+	s.kept.Add(1)
 	if s.failing.Load() && s.failing.Swap(false) {
 		s.log.Info("intents of requests are kept again")
 	}
-	return true
-}
-
-func (s *Server) refuse(n int, why error) {
-	s.refused.Add(uint64(n))
-	if !s.failing.Swap(true) {
-		s.log.Error("intents of requests cannot be kept: requests under a Strict policy are refused", "error", why)
-	}
+	return yes, nil
 }

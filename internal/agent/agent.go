@@ -157,9 +157,6 @@ func (a *agent) shut() {
 	for _, s := range a.servers {
 		s.Stop()
 	}
-	if a.intents != nil {
-		a.intents.Stop()
-	}
 	if a.upstream != nil {
 		_ = a.upstream.Close() // there is nothing to flush
 	}

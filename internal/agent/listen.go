@@ -30,7 +30,9 @@ func (a *agent) listen() error {
 		return err
 	}
 	a.intents = intent.New(a.recorder, a.log)
-	if err := a.listenOn(a.opts.RunDir.IntentSocket(), a.intents.Serve); err != nil {
+	intents := grpc.NewServer(dataplane.TakePings())
+	a.intents.Register(intents)
+	if err := a.serveGRPC(intents, a.opts.RunDir.IntentSocket()); err != nil {
 		return err
 	}
 	if err := a.serveGRPC(a.newForwarder(), a.opts.RunDir.XDSSocket()); err != nil {
@@ -39,20 +41,16 @@ func (a *agent) listen() error {
 	return a.serveHTTP()
 }
 
+// serveGRPC listens on a unix socket. The log's lock has made sure that no other
+// agent uses this directory, so that a file in the way is a leftover.
 func (a *agent) serveGRPC(s *grpc.Server, path string) error {
-	a.servers = append(a.servers, s)
-	return a.listenOn(path, s.Serve)
-}
-
-// listenOn a unix socket. The log's lock has made sure that no other agent uses this
-// directory, so that a file in the way is a leftover.
-func (a *agent) listenOn(path string, serve func(net.Listener) error) error {
 	sock, err := dataplane.Listen(path)
 	if err != nil {
 		return err
 	}
+	a.servers = append(a.servers, s)
 	go func() {
-		if err := serve(sock); err != nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, intent.ErrStopped) {
+		if err := s.Serve(sock); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			a.cancel(fmt.Errorf("%s: %w", path, err))
 		}
 	}()

@@ -3,7 +3,6 @@ package serve
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 
@@ -61,23 +60,20 @@ func (f *fleet) listen() error {
 	logs := grpc.NewServer(dataplane.TakePings())
 	f.als.Register(logs)
 	f.intents = intent.New(f.engine.Recorder(), f.log)
+	intents := grpc.NewServer(dataplane.TakePings())
+	f.intents.Register(intents)
 	if err := f.serveGRPC(ads, f.xdsSocket()); err != nil {
 		return err
 	}
-	if err := f.listenOn(f.intentSocket(), f.intents.Serve); err != nil {
+	if err := f.serveGRPC(intents, f.intentSocket()); err != nil {
 		return err
 	}
 	return f.serveGRPC(logs, f.alsSocket())
 }
 
-func (f *fleet) serveGRPC(s *grpc.Server, path string) error {
-	f.servers = append(f.servers, s)
-	return f.listenOn(path, s.Serve)
-}
-
-// listenOn a unix socket. The journal's lock has made sure that no
+// serveGRPC listens on a unix socket. The journal's lock has made sure that no
 // other serve uses this data directory, so that a file in the way is a leftover.
-func (f *fleet) listenOn(path string, serve func(net.Listener) error) error {
+func (f *fleet) serveGRPC(s *grpc.Server, path string) error {
 	const most = 107 // sockaddr_un, unix(7)
 	if len(path) > most {
 		return fmt.Errorf("the socket path %s is %d bytes long, at most %d are possible: use a shorter --data-dir", path, len(path), most)
@@ -86,8 +82,9 @@ func (f *fleet) listenOn(path string, serve func(net.Listener) error) error {
 	if err != nil {
 		return err
 	}
+	f.servers = append(f.servers, s)
 	go func() {
-		if err := serve(sock); err != nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, intent.ErrStopped) {
+		if err := s.Serve(sock); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			f.log.Error("socket closed", "path", path, "error", err)
 			f.engine.Fail(err) // without it nothing can be closed early: let Envoy's own deadlines and a restart do it
 		}
@@ -98,8 +95,5 @@ func (f *fleet) listenOn(path string, serve func(net.Listener) error) error {
 func (f *fleet) close() {
 	for _, s := range f.servers {
 		s.Stop()
-	}
-	if f.intents != nil {
-		f.intents.Stop()
 	}
 }
