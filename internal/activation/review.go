@@ -160,11 +160,9 @@ func (p *Plan) review() {
 // unreviewed are those that lack a review, or whose status says something of one,
 // sorted.
 func (p *Plan) unreviewed() (keys []types.NamespacedName) {
-	for _, all := range [][]types.NamespacedName{p.ordering, p.over} {
-		for _, key := range all {
-			if r := p.records[key]; r.Unreviewed() || r.Final() && r.Review == nil && p.toldReview(r) != nil {
-				keys = append(keys, key)
-			}
+	for key, r := range p.records {
+		if r.Unreviewed() || r.Final() && r.Review == nil && p.toldReview(r) != nil {
+			keys = append(keys, key)
 		}
 	}
 	slices.SortFunc(keys, func(a, b types.NamespacedName) int { return strings.Compare(a.String(), b.String()) })
@@ -293,13 +291,20 @@ func (q *ReviewRequest) Unacceptable(r Record) *Blocked {
 
 // reviewStatus is how the status tells of r's review: as it is on record.
 func (p *Plan) reviewStatus(r Record) *v1alpha1.ReviewStatus {
-	due := p.due(r)
+	if !r.Final() {
+		return nil
+	}
+	due, v := p.due(r), r.Review
+	if v != nil {
+		v = p.in.Records[r.Key()].Review // not what is only proposed
+	}
+	if v == nil && due.IsZero() {
+		return nil
+	}
 	s := &v1alpha1.ReviewStatus{State: v1alpha1.ReviewPending, Due: micro(due)}
-	switch v := p.in.Records[r.Key()].Review; {
+	switch {
 	case v != nil:
 		s.State, s.By, s.At = stateOf(v.Verdict), v.By, micro(v.At)
-	case due.IsZero() || !r.Final():
-		return nil
 	case !r.Overdue.IsZero() || !p.in.Now.Before(due):
 		s.State = v1alpha1.ReviewOverdue
 	}
