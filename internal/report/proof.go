@@ -1,5 +1,45 @@
 package report
 
+// Proof is what the log's own verification said. It is made by the caller.
+type Proof struct {
+	Verified bool       `json:"verified"` // nothing was found
+	Logs     []LogProof `json:"logs"`
+	// Again are the commands that check this report.
+	Again []string `json:"again"`
+}
+
+// LogProof is that of one log.
+type LogProof struct {
+	Log      string   `json:"log,omitempty"`
+	Origin   string   `json:"origin"`
+	Entries  uint64   `json:"entries"`
+	FirstSeq uint64   `json:"firstSeq"`
+	Size     uint64   `json:"size"`
+	Root     string   `json:"root"`
+	Keys     []string `json:"keys"`
+	// Trusted: the keys came from elsewhere, not from beside the log.
+	Trusted bool `json:"trusted"`
+	// Witnessed is how many checkpoints that were kept elsewhere it was held against.
+	Witnessed int    `json:"witnessed"`
+	Unsigned  uint64 `json:"unsigned"` // entries that no checkpoint covers yet
+	// Checkpoint is the newest, as it is signed.
+	Checkpoint string   `json:"checkpoint"`
+	Findings   []string `json:"findings"`
+	Warnings   []string `json:"warnings"`
+	// Range is the first and the last entry that this report is made of, with what
+	// proves that they are in the tree of the checkpoint.
+	Range []Inclusion `json:"range"`
+}
+
+// Inclusion proves that an entry is in the tree (RFC 6962 2.1.1), to whoever has the
+// entry's line: the leaf is SHA-256(0x00 || line).
+type Inclusion struct {
+	Seq    uint64   `json:"seq"`
+	Leaf   string   `json:"leaf"` // base64
+	Size   uint64   `json:"size"`
+	Hashes []string `json:"hashes"`
+}
+
 // Prove adds what the verification of the logs said, which is not for Build to do: it
 // takes files.
 func (r *Report) Prove(p Proof) {
