@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/breakglass-gateway/breakglass-gateway/audit"
 	"github.com/breakglass-gateway/breakglass-gateway/internal/control"
 )
 
@@ -38,4 +39,23 @@ func silence(st *control.Status) string {
 		return ""
 	}
 	return fmt.Sprintf("Warning: nobody is told that this door is open: %s\n", clean(st.Alarms.Problem))
+}
+
+func tellAlarm(a audit.Alarm) telling {
+	t := telling{event: a.Event, object: a.Name, role: a.Labels["role"], incident: a.Labels["incident"], at: a.Time}
+	if a.Event == audit.AlarmDelivered {
+		t.who, t.at = "sink "+a.Sink, a.At
+		t.message = fmt.Sprintf("%s after its cause: %s", a.At.Sub(a.Time).Round(time.Millisecond), a.ID)
+		return t
+	}
+	t.message = a.Severity + ": " + a.Summary
+	return t
+}
+
+func tellSink(s audit.Sink) telling {
+	t := telling{event: s.Event, object: "sink " + s.Sink, message: s.Reason}
+	if s.Behind > 0 {
+		t.message += fmt.Sprintf(" (%d entries wait)", s.Behind)
+	}
+	return t
 }

@@ -41,6 +41,8 @@ var tellers = map[string]func(json.RawMessage) (telling, error){
 	audit.KindClock:      teller(tellClock),
 	audit.KindRead:       teller(tellRead),
 	audit.KindSource:     teller(tellSource),
+	audit.KindAlarm:      teller(tellAlarm),
+	audit.KindSink:       teller(tellSink),
 }
 
 func teller[T any](tell func(T) telling) func(json.RawMessage) (telling, error) {

@@ -32,11 +32,25 @@ func told(e merkle.Entry) control.TimelineEntry {
 		err = tellGap(&t)
 	case audit.KindConnection:
 		err = tellConnection(&t)
+	case audit.KindAlarm:
+		err = tellAlarm(&t)
 	}
 	if err != nil {
 		t.Message = "this entry is not understood: " + err.Error()
 	}
 	return t
+}
+
+func tellAlarm(t *control.TimelineEntry) error {
+	var a audit.Alarm
+	if err := json.Unmarshal(t.Data, &a); err != nil {
+		return err
+	}
+	t.Event, t.Object, t.Role, t.Incident = a.Event, a.Name, a.Labels["role"], a.Labels["incident"]
+	if t.Message = a.Summary; a.Event == audit.AlarmDelivered {
+		t.Who, t.Message = "sink "+a.Sink, a.ID
+	}
+	return nil
 }
 
 func tellActivation(t *control.TimelineEntry) error {
