@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,8 +9,10 @@ import (
 
 func TestAnAlarmIsWaitedForUntilTheServiceHasItAndNotLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		next, changed := uint64(7), make(chan struct{})
-		upTo := func() (uint64, <-chan struct{}) { return next, changed }
+		var next atomic.Uint64
+		next.Store(7)
+		changed := make(chan struct{})
+		upTo := func() (uint64, <-chan struct{}) { return next.Load(), changed }
 		took := func(seq uint64, most time.Duration) (bool, time.Duration) {
 			began := time.Now()
 			return confirmed(seq, most, upTo), time.Since(began)
@@ -27,7 +30,7 @@ func TestAnAlarmIsWaitedForUntilTheServiceHasItAndNotLonger(t *testing.T) {
 			t.Errorf("an old one that it has not: %v after %v", ok, d)
 		}
 		time.AfterFunc(100*time.Millisecond, func() {
-			next = 8
+			next.Store(8)
 			close(changed)
 		})
 		if ok, d := took(7, elsewhere); !ok || d != 100*time.Millisecond {
