@@ -45,7 +45,8 @@ func (f *activationFact) name() string {
 	return audit.Text(f.Record.Namespace+"/"+f.Record.Name, 2*maxLabel)
 }
 
-// alarm of it. A drill wakes nobody: it is a warning at most.
+// alarm of it. A drill opens the same door, and who activates calls it one: it is as
+// severe, and marked.
 func (f *activationFact) alarm(id, name, severity, summary string) []audit.Alarm {
 	r := &f.Record
 	labels := map[string]string{
@@ -54,9 +55,6 @@ func (f *activationFact) alarm(id, name, severity, summary string) []audit.Alarm
 	if r.Spec.Drill {
 		labels["drill"] = "true"
 		summary = "Drill: " + summary
-		if severity == Critical {
-			severity = Warning
-		}
 	}
 	return []audit.Alarm{{ID: id + "/" + f.key(), Name: name, Severity: severity, Time: f.Time, Summary: summary, Labels: labels}}
 }

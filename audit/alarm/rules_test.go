@@ -49,7 +49,7 @@ func TestWhatEachEntryRaises(t *testing.T) {
 			`pay/inc-1 opens db, queue:drain as db-fix until 03:15:00 UTC for INC-1, asked for by alice (uid 1000): "the primary is down"`,
 		}}},
 		{"a drill opens", []merkle.Entry{entry("activation", activation("opened", `,"drill":true}`))}, []alarm{{
-			"ActivationOpened", "warning", "opened/pay/inc-1/2026-11-24T02:59:59.000000Z", "Drill: ",
+			"ActivationOpened", "critical", "opened/pay/inc-1/2026-11-24T02:59:59.000000Z", "Drill: ",
 		}}},
 		{"an object has a uid", []merkle.Entry{entry("activation", activation("opened", `},"uid":"u-1"`))}, []alarm{{
 			"ActivationOpened", "critical", "opened/pay/inc-1/u-1", "",

@@ -61,7 +61,7 @@ var _ = Describe("Alarms", func() {
 			testbed.Figure("activation opened: alarm in Alertmanager", seen.Sub(a.StartsAt))
 			Expect(seen.Sub(a.StartsAt)).To(BeNumerically("<", bound(time.Second)))
 			if i%2 == 1 {
-				Expect(a.Labels).To(And(HaveKeyWithValue("drill", "true"), HaveKeyWithValue("severity", "warning")))
+				Expect(a.Labels).To(And(HaveKeyWithValue("drill", "true"), HaveKeyWithValue("severity", "critical")))
 			} else {
 				Expect(a.Labels).To(HaveKeyWithValue("severity", "critical"))
 			}
