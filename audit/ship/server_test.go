@@ -214,6 +214,18 @@ func TestAHoleThatIsSaidIsAGap(t *testing.T) {
 	}
 }
 
+func TestALogThatIsNotKnownAndDoesNotBeginAtItsBeginningHasAGap(t *testing.T) {
+	s := newService(t)
+	b := newByHand(t, s, podOrigin)
+	b.ask("s1")
+	if status, a := b.bring(b.head.at(3), request(3)); status != 200 || a.Next != 4 {
+		t.Fatalf("%d %+v", status, a)
+	}
+	if gaps := s.entries("gap"); len(gaps) != 1 || !strings.Contains(string(gaps[0].Data), `"lost":3`) {
+		t.Errorf("%+v", gaps)
+	}
+}
+
 func TestThereIsNoRoomForMoreSourcesThanTheLogHasCursors(t *testing.T) {
 	s := newService(t)
 	server, _ := s.current()

@@ -235,7 +235,7 @@ func (p *plan) gap(g audit.Gap) {
 // batch adds what it brings. The checkpoint of its source is recorded so often.
 func (p *plan) batch(b *batch, checkpoint time.Duration) {
 	src := p.src
-	if src.known && b.From > src.next {
+	if b.From > src.next { // also of a log that is not known here: then next is 0
 		p.gap(audit.Gap{
 			V: 1, Lost: b.From - src.next, Until: p.now.UTC().Truncate(time.Microsecond), Gateway: src.gateway(),
 			Reason: fmt.Sprintf("entries %d to %d of the log %s were removed where they were before they came here", src.next, b.From-1, src.name),
