@@ -178,9 +178,9 @@ test-controller: as-root $(HELM) $(KUBERNETES)/kubernetes $(ENVOY) ## The contro
 	    go test -tags apiserver -count=1 -timeout 20m ./test/controller $(TESTFLAGS)
 
 .PHONY: test-cluster
-test-cluster: as-root node-binaries images $(HELM) ## In a real Kubernetes cluster of one node, which comes and goes (as root; SPECFLAGS='--focus=REGEXP').
+test-cluster: as-root node-binaries images $(HELM) $(ALERTMANAGER) ## In a real Kubernetes cluster of one node, which comes and goes (as root; SPECFLAGS='--focus=REGEXP').
 	BREAKGLASS_CLUSTER='$(abspath $(CLUSTER))' BREAKGLASS_KUBERNETES='$(KUBERNETES)' BREAKGLASS_COREDNS='$(COREDNS)' \
-	BREAKGLASS_HELM='$(HELM)' BREAKGLASS_IMAGES='$(abspath $(IMAGES))' \
+	BREAKGLASS_HELM='$(HELM)' BREAKGLASS_IMAGES='$(abspath $(IMAGES))' BREAKGLASS_ALERTMANAGER='$(ALERTMANAGER)' \
 	    $(GINKGO) -tags cluster --succinct --timeout 30m $(SPECFLAGS) ./test/cluster
 
 # OUTAGE is how long the audit log service is away, RATE requests a second.

@@ -142,7 +142,7 @@ func collects(d *door) {
 		p := d.probe(name)
 		began := time.Now()
 		old := steady(ctx, fleets, 2)
-		helm(ctx, "upgrade", "breakglass", chart, "-n", release, "-f", d.values, "--wait", "--timeout", "2m")
+		helm(ctx, "upgrade", "breakglass", chart, "-n", release, "-f", d.values, "--set-json", pagerSink, "--wait", "--timeout", "2m")
 		kubectl(ctx, "create", "rolebinding", "auditors", "-n", release, "--clusterrole", "breakglass-auditor", "--user", "dora")
 		steady(ctx, auditService, 1)
 		AddReportEntry("helm upgrade to a release with the audit log service", time.Since(began).Round(time.Millisecond).String())
@@ -161,6 +161,8 @@ func collects(d *door) {
 		revoked := d.revoke(ctx, name)
 		p.stop(revoked.Add(time.Second))
 	})
+
+	alarms(d)
 
 	It("has every request through an open route in the log of the cluster, once, and every decision", func(ctx context.Context) {
 		steady(ctx, auditService, 1)

@@ -88,6 +88,7 @@ var _ = Describe("The chart", Ordered, func() {
 		kubectl(ctx, "wait", "--for=condition=Established", "crd", "--all", "--timeout=1m")
 		apply(ctx, "", app)
 		kubectl(ctx, "-n", tenants, "rollout", "status", "deployment/backend", "--timeout=1m")
+		startAlertmanager()
 		d.alice, d.carol, d.dora = person(ctx, "alice"), person(ctx, "carol"), person(ctx, "dora")
 		before = takeInventory(ctx)
 	})
