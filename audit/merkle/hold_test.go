@@ -13,9 +13,9 @@ func TestWhatIsHeldIsNotRemovedHoweverOldItIs(t *testing.T) {
 	var held atomic.Uint64
 	var short atomic.Bool
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	now := start
+	var passed atomic.Int64 // the log's own goroutines read the clock, too
 	dir := t.TempDir()
-	l := open(t, dir, Options{SegmentBytes: 900, Retention: time.Hour, Hold: held.Load, Short: short.Load, Now: func() time.Time { return now }})
+	l := open(t, dir, Options{SegmentBytes: 900, Retention: time.Hour, Hold: held.Load, Short: short.Load, Now: func() time.Time { return start.Add(time.Duration(passed.Load())) }})
 	add(t, l, 0, 40)
 	oldest := func() uint64 {
 		t.Helper()
@@ -28,7 +28,7 @@ func TestWhatIsHeldIsNotRemovedHoweverOldItIs(t *testing.T) {
 		}
 		return segs[0].first
 	}
-	now = start.Add(1000 * time.Hour)
+	passed.Store(int64(1000 * time.Hour))
 	if at := oldest(); at != 0 {
 		t.Fatalf("entries before %d are gone, and all are held", at)
 	}
@@ -37,7 +37,7 @@ func TestWhatIsHeldIsNotRemovedHoweverOldItIs(t *testing.T) {
 		t.Fatalf("entries before %d are gone, and those from 20 on are held", at)
 	}
 	// Where there is no room age does not count, and what is held stays.
-	now = start
+	passed.Store(0)
 	was := oldest()
 	held.Store(30)
 	if at := oldest(); at != was {
