@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -37,19 +36,10 @@ func (c *controller) startShip() (finish func()) {
 	if c.ship == nil {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan struct{})
-	go func() {
-		defer close(ran)
-		c.ship.Run(ctx)
-	}()
+	end := c.ship.Start()
 	return func() {
-		late, stop := context.WithTimeout(context.Background(), shipMost)
-		defer stop()
-		if err := c.ship.Finish(late); err != nil {
+		if err := end(shipMost); err != nil {
 			c.log.Warn("the audit log service was not brought all entries; they are brought at the next start", "left", c.ship.Stats().Unsent, "error", err)
 		}
-		cancel()
-		<-ran
 	}
 }

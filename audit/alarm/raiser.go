@@ -1,7 +1,6 @@
 package alarm
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -239,16 +238,9 @@ func (r *Raiser) Tick() (out []merkle.Draft) {
 
 // draft is the entry of an alarm.
 func draft(a audit.Alarm, now time.Time) merkle.Draft {
-	return merkle.Draft{Time: now, Kind: audit.KindAlarm, Data: encode(a)}
-}
-
-// encode a value of package audit: strings, numbers and times in range.
-func encode(v any) json.RawMessage {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if enc.Encode(v) != nil {
-		return nil // a time beyond year 9999: the log takes null
+	data, err := merkle.EncodeData(a)
+	if err != nil {
+		data = nil // a time beyond year 9999: the log takes null
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	return merkle.Draft{Time: now, Kind: audit.KindAlarm, Data: data}
 }

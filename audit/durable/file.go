@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -121,4 +122,13 @@ func Replace(path string, content []byte) error {
 		return errors.Join(fmt.Errorf("replace %s: %w", path, err), os.Remove(tmp))
 	}
 	return SyncDir(filepath.Dir(path))
+}
+
+// Free bytes of the disk that path is on, as many as there can be when nobody knows.
+func Free(path string) int64 {
+	var st unix.Statfs_t
+	if path == "" || unix.Statfs(path, &st) != nil {
+		return math.MaxInt64
+	}
+	return int64(st.Bavail) * st.Bsize
 }

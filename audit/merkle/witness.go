@@ -102,7 +102,7 @@ func HTTPSink(to string) (Sink, error) {
 	if err != nil {
 		return nil, errors.New("the URL for checkpoints cannot be parsed") // it may hold a secret
 	}
-	if u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+	if u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !Loopback(u.Hostname())) {
 		return nil, fmt.Errorf("the URL for checkpoints, at %q: must be https (http to this host only)", u.Host)
 	}
 	client := &http.Client{
@@ -137,7 +137,8 @@ func HTTPSink(to string) (Sink, error) {
 	}, nil
 }
 
-func loopback(host string) bool {
+// Loopback reports whether a host of a URL is this one, to which plain http may go.
+func Loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -3,11 +3,10 @@ package recorder
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 )
 
 const (
@@ -156,16 +155,12 @@ func (r *Recorder) space() string {
 	return r.lowText()
 }
 
-// free bytes of the disk, as many as there can be when nobody knows.
+// free bytes of the disk.
 func (r *Recorder) free() int64 {
 	if r.opts.free != nil {
 		return r.opts.free()
 	}
-	var st unix.Statfs_t
-	if r.opts.DataDir == "" || unix.Statfs(r.opts.DataDir, &st) != nil {
-		return math.MaxInt64
-	}
-	return int64(st.Bavail) * st.Bsize
+	return durable.Free(r.opts.DataDir)
 }
 
 func (r *Recorder) lowText() string {

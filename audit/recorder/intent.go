@@ -1,9 +1,7 @@
 package recorder
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -26,7 +24,7 @@ func (r *Recorder) Intend(ctx context.Context, intents ...audit.RequestEntry) er
 	drafts := make([]merkle.Draft, len(intents))
 	now := r.opts.Now()
 	for i := range intents {
-		data, err := encode(&intents[i])
+		data, err := merkle.EncodeData(&intents[i])
 		if err != nil {
 			return fmt.Errorf("the intent of a request: %w", err)
 		}
@@ -37,13 +35,4 @@ func (r *Recorder) Intend(ctx context.Context, intents ...audit.RequestEntry) er
 	}
 	r.intents.kept.Add(uint64(len(intents)))
 	return nil
-}
-
-// encode the data of an entry.
-func encode(v any) ([]byte, error) {
-	var data bytes.Buffer
-	enc := json.NewEncoder(&data)
-	enc.SetEscapeHTML(false) // six bytes for one would be the client's to choose
-	err := enc.Encode(v)
-	return bytes.TrimSuffix(data.Bytes(), []byte("\n")), err
 }

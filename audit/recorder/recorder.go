@@ -337,7 +337,7 @@ func (r *Recorder) add(d merkle.Draft) {
 
 // addValue makes the draft of a value of package audit.
 func (r *Recorder) addValue(kind string, v any, cursors map[string]string) {
-	data, err := encode(v)
+	data, err := merkle.EncodeData(v)
 	if err != nil {
 		// Structs of strings, numbers and times in range.
 		r.log.Error("audit entry lost", "kind", kind, "error", err)

@@ -142,6 +142,25 @@ func (c *Client) Stats() Stats {
 	return s
 }
 
+// Start runs the client. end, once the log was closed, waits that long for Finish, whose
+// error it returns, and ends the run.
+func (c *Client) Start() (end func(most time.Duration) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan struct{})
+	go func() {
+		defer close(ran)
+		c.Run(ctx)
+	}()
+	return func(most time.Duration) error {
+		late, stop := context.WithTimeout(context.Background(), most)
+		defer stop()
+		err := c.Finish(late)
+		cancel()
+		<-ran
+		return err
+	}
+}
+
 // Finish waits until all of the log, to which nothing is appended any more, is
 // confirmed, and the service was told that this is its end. Run must not have ended.
 func (c *Client) Finish(ctx context.Context) error {

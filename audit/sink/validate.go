@@ -3,13 +3,13 @@ package sink
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"path/filepath"
 	"regexp"
 	"strings"
 
 	"github.com/breakglass-gateway/breakglass-gateway/audit"
+	"github.com/breakglass-gateway/breakglass-gateway/audit/merkle"
 )
 
 var (
@@ -153,15 +153,10 @@ func checkURL(wrong wrong, field, s string, plaintext bool, credentials string) 
 		wrong(field, "at %s: credentials do not go into a URL: name a file that has them", u.Host)
 	case u.Fragment != "":
 		wrong(field, "at %s: a URL with a fragment: remove it", u.Host)
-	case u.Scheme == "https" || loopback(u.Hostname()):
+	case u.Scheme == "https" || merkle.Loopback(u.Hostname()):
 	case !plaintext:
 		wrong(field, "at %s: must be https: entries name people and what they did (http to this host only; allowPlaintext: true permits it)", u.Host)
 	case credentials != "":
 		wrong(field, "at %s: credentials do not go over http: use https, or remove them", u.Host)
 	}
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"crypto/tls"
 	"net"
 	"path/filepath"
@@ -59,19 +58,10 @@ func (a *agent) startShip() (finish func()) {
 	if a.ship == nil {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan struct{})
-	go func() {
-		defer close(ran)
-		a.ship.Run(ctx)
-	}()
+	end := a.ship.Start()
 	return func() {
-		late, stop := context.WithTimeout(context.Background(), shipMost)
-		defer stop()
-		if err := a.ship.Finish(late); err != nil {
+		if err := end(shipMost); err != nil {
 			a.log.Error("the audit log service was not brought all entries", "left", a.ship.Stats().Unsent, "error", err)
 		}
-		cancel()
-		<-ran
 	}
 }

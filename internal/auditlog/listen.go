@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"net/http"
 	"time"
@@ -14,8 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/sys/unix"
 
+	"github.com/breakglass-gateway/breakglass-gateway/audit/durable"
 	"github.com/breakglass-gateway/breakglass-gateway/audit/ship"
 )
 
@@ -103,19 +102,10 @@ func (s *Service) Problem() string {
 // refuse says why nothing is taken: a disk that is full is not filled to the last
 // byte. That the last write failed is no reason not to try the next.
 func (s *Service) refuse() string {
-	if s.free() < minFree {
+	if durable.Free(s.opts.DataDir) < minFree {
 		return fmt.Sprintf("the disk of %s is almost full: free some space, %d MiB at least", s.opts.DataDir, minFree>>20)
 	}
 	return ""
-}
-
-// free bytes of the disk, as many as there can be when nobody knows.
-func (s *Service) free() int64 {
-	var st unix.Statfs_t
-	if unix.Statfs(s.opts.DataDir, &st) != nil {
-		return math.MaxInt64
-	}
-	return int64(st.Bavail) * st.Bsize
 }
 
 // metrics reads the state when it is asked.
@@ -151,7 +141,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 		keeping = 0
 	}
 	gauge(descKeeping, keeping)
-	gauge(descFree, float64(m.free()))
+	gauge(descFree, float64(durable.Free(m.opts.DataDir)))
 	m.mu.Lock()
 	ledger, taker, follows, sinks := m.ledger, m.taker, m.follows, m.sinks
 	m.mu.Unlock()

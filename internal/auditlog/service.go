@@ -8,7 +8,6 @@
 package auditlog
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -121,13 +120,11 @@ func (s *Service) Now() time.Time { return s.clock.Now().Round(0).UTC() }
 // Note records an entry of the service's own, and returns when it is durable. Parts
 // call it; the log is open.
 func (s *Service) Note(ctx context.Context, kind string, v any, cursors map[string]string) error {
-	var data bytes.Buffer
-	enc := json.NewEncoder(&data)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	data, err := merkle.EncodeData(v)
+	if err != nil {
 		return fmt.Errorf("entry of kind %s: %w", kind, err)
 	}
-	return s.evidence().Append(ctx, merkle.Draft{Kind: kind, Data: bytes.TrimSuffix(data.Bytes(), []byte("\n")), Cursors: cursors})
+	return s.evidence().Append(ctx, merkle.Draft{Kind: kind, Data: data, Cursors: cursors})
 }
 
 func (s *Service) logOptions() (merkle.Options, error) {
